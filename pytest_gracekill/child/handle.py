@@ -1,0 +1,160 @@
+"""A running fake as the trial and the tests see it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+from . import mark as marks
+from .disk import Disk
+from .ending import Ending, Exit
+from .journal import Journal
+from .launch import GONE_WITHIN, Launched, launch
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .knobs import Knobs
+
+__all__ = ["Exit", "FakeQemu", "spawn"]
+
+_INFRASTRUCTURE = ("reaped", "zombie", "daemon")
+
+
+def spawn(knobs: Knobs, directory: Path, *, stdout: int = subprocess.DEVNULL) -> FakeQemu:
+    """Start a fake in `directory`, which it gets for itself, and return it ready.
+
+    :param stdout: as of `subprocess.Popen`; the fake writes nothing to it.
+    :raises StartError: it did not become ready in time; nothing is left running.
+    """
+    return FakeQemu(launch(knobs, Path(directory).absolute(), stdout))
+
+
+class FakeQemu:
+    """A fake QEMU that has been started; `spawn` and the fixture `fake_qemu` return it."""
+
+    def __init__(self, launched: Launched) -> None:
+        directory = launched.directory
+        self.knobs = launched.knobs
+        self.dir = directory
+        self.pid = launched.pid
+        self.pidfd = launched.pidfd
+        self.journal = Journal(directory / "journal")
+        self.disk = Disk(directory / "disk", self.journal)
+        self.mark = directory / "mark"
+        self._mark = launched.mark
+        self._process = launched.popen
+        self._first_pidfd = launched.first_pidfd
+        self._ready = launched.ready
+        self._owner = os.getpid()
+        self._closed = False
+        self._ending = Ending(launched, self.journal)
+
+    @property
+    def popen(self) -> subprocess.Popen[bytes] | None:
+        """Our own child that is the VM, or its wrapper; None where somebody else started it."""
+        return None if self.knobs.topology in _INFRASTRUCTURE else self._process
+
+    @property
+    def started_pid(self) -> int:
+        """The pid that a manager would have got from its start: the wrapper's, if there is one."""
+        return self._process.pid if self.knobs.topology == "wrapped" else self.pid
+
+    @property
+    def stderr(self) -> str:
+        """What the fake wrote to its standard error so far."""
+        return (self.dir / "stderr").read_text(encoding="utf-8", errors="replace")
+
+    @property
+    def alive(self) -> bool:
+        """Whether the VM's process runs; a zombie does not."""
+        return self._ending.alive
+
+    @property
+    def exit(self) -> Exit | None:
+        """How the VM ended; None while it lives."""
+        return self._ending.exit
+
+    def wait(self, timeout: float | None = None) -> Exit:
+        """Wait until the VM has ended. It is not reaped by that.
+
+        :raises TimeoutError: it is still there after `timeout` seconds.
+        """
+        ended = self._ending.wait(timeout)
+        if ended is None:
+            state = marks.state(self.pid) or "gone"
+            raise TimeoutError(f"fake pid {self.pid} (state {state}) still runs after {timeout} s")
+        return ended
+
+    def processes(self) -> list[int]:
+        """Return what else of this fake is alive: wrapper and helpers, by the mark."""
+        if self._closed:
+            return []
+        ours = {self.pid}
+        if self.knobs.topology in _INFRASTRUCTURE:
+            ours.add(self._process.pid)
+        return [pid for pid in self._mark.holders() if pid not in ours]
+
+    def kill(self) -> None:
+        """SIGKILL everything of this fake, wait until it is gone, and reap what is ours."""
+        if self._closed or os.getpid() != self._owner:
+            return
+        deadline = time.monotonic() + GONE_WITHIN
+        struck = [self._mark.strike(pid) for pid in (self.pid, *self.processes())]
+        struck = [pidfd for pidfd in struck if pidfd >= 0]
+        try:
+            # the VM first: those who reap it may say how it ended, and leave no zombie
+            self._ending.wait(deadline - time.monotonic())
+            self._end_infrastructure(deadline)
+            self._mark.sweep()
+            if not self._mark.gone(deadline - time.monotonic()):
+                raise TimeoutError(
+                    f"still there {GONE_WITHIN:g} s after SIGKILL: "
+                    + ", ".join(f"pid {pid} ({marks.state(pid)})" for pid in self._mark.holders())
+                )
+            for pidfd in struck:
+                marks.await_end(pidfd, deadline - time.monotonic())
+        finally:
+            for pidfd in struck:
+                os.close(pidfd)
+        self._process.wait(max(0.1, deadline - time.monotonic()))
+
+    def _end_infrastructure(self, deadline: float) -> None:
+        if self.knobs.topology not in _INFRASTRUCTURE:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            if self.knobs.topology == "zombie":
+                self._process.send_signal(signal.SIGUSR1)  # reap now
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(max(0.1, min(2.0, deadline - time.monotonic())))
+
+    def close(self) -> None:
+        """End the fake and everything of it, and give back all descriptors.
+
+        The directory stays, with disk, journal and stderr; idempotent.
+        """
+        if self._closed:
+            return
+        if os.getpid() != self._owner:
+            return  # a forked child of ours: the fake is not its own
+        try:
+            self.kill()
+        finally:
+            self.exit  # noqa: B018  # known from here on, without the pidfd
+            self._closed = True
+            self._mark.release()
+            self._ending.join()
+            os.close(self._ready)
+            os.close(self.pidfd)
+            os.close(self._first_pidfd)
+            if self._process.stdout is not None:
+                self._process.stdout.close()
+            for name in ("mark", "ready"):
+                (self.dir / name).unlink(missing_ok=True)
+
+    def __repr__(self) -> str:
+        state = "alive" if not self._closed and self.alive else str(self.exit)
+        return f"<FakeQemu pid {self.pid}, {self.knobs.topology}, {state}>"

@@ -1,0 +1,175 @@
+"""The fixtures: ``gracekill``, ``fake_qemu``, ``kill_routine``. They read values and hand them on."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol
+
+import pytest
+
+from pytest_gracekill import settings
+from pytest_gracekill.settings import Value
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from pytest_gracekill.child.handle import FakeQemu
+    from pytest_gracekill.report import Report
+
+#: The settings of the session, by name; made once in pytest_configure.
+SETTLED = pytest.StashKey[dict[str, Value]]()
+#: When pytest-timeout will end this test, in CLOCK_MONOTONIC seconds.
+DEADLINE = pytest.StashKey[float]()
+#: The reports of this test's trials, in order.
+REPORTS = pytest.StashKey[list["Report"]]()
+
+MARKER_HELP = (
+    "gracekill(*, flags, policy, force, survive, slack, stall_limit, contenders, lookup, succeeded,"
+    " budget, **knobs): defaults for the trials of this test; knobs are those of fake_qemu, such as"
+    " flush_time=2.4"
+)
+
+
+class StartFake(Protocol):
+    """What the ``fake_qemu`` fixture is."""
+
+    def __call__(self, **knobs: object) -> FakeQemu: ...
+
+
+class Judge(Protocol):
+    """What the ``gracekill`` fixture is."""
+
+    def __call__(
+        self, routine: Callable[..., object] | None = None, **arguments: object
+    ) -> Report: ...
+
+
+@pytest.fixture
+def kill_routine() -> Callable[..., object]:
+    """The routine under test: override it. By default the seed's process_kill, both locks dropped.
+
+    The name of its first parameter says what it gets: driver (then domain, flags), pid, popen or
+    process.
+    """
+    from pytest_gracekill.routine.process_kill import process_kill  # noqa: PLC0415 - see STYLE
+
+    return process_kill
+
+
+@contextmanager
+def _folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Path]]:
+    """Folders for fakes; gone with the test."""
+    made: list[Path] = []
+
+    def make() -> Path:
+        made.append(tmp_path_factory.mktemp("gracekill"))
+        return made[-1]
+
+    yield make
+    for folder in made:
+        shutil.rmtree(folder)
+
+
+def _needs_linux() -> None:
+    if sys.platform != "linux":
+        pytest.skip(f"the fake needs Linux (pidfd, FIFO marks); this is {sys.platform}")
+
+
+@pytest.fixture
+def fake_qemu(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[StartFake]:
+    """Start fakes: ``fake_qemu(flush_time=2.4)`` returns a running one, ready to be killed.
+
+    A fake is a child process that behaves like QEMU at shutdown: acknowledged writes sit in its own
+    memory, and on SIGTERM, SIGINT or SIGHUP it flushes them to its disk file over ``flush_time``
+    seconds. ``.pid`` is whom to kill, ``.wait()`` and ``.exit`` say how it ended,
+    ``.disk.audit()`` says what was lost. It ends with the test at the latest.
+    """
+    _needs_linux()
+    from pytest_gracekill import trial  # noqa: PLC0415 - loaded when it is used
+    from pytest_gracekill.child.handle import spawn  # noqa: PLC0415
+    from pytest_gracekill.child.knobs import Knobs  # noqa: PLC0415
+
+    fakes: list[FakeQemu] = []
+
+    def start(**knobs: object) -> FakeQemu:
+        merged = merge(request, knobs)
+        names = trial.knob_names()
+        for name, value in merged.items():
+            if name not in names and value.source == "the call":
+                raise settings.unknown(name, names, value.source)
+        chosen = {name: value for name, value in merged.items() if name in names}
+        fakes.append(
+            spawn(
+                Knobs.from_values(
+                    {name: value.value for name, value in chosen.items()},
+                    {name: value.source for name, value in chosen.items()},
+                ),
+                folder(),
+            )
+        )
+        return fakes[-1]
+
+    with _folders(tmp_path_factory) as folder:
+        yield start
+        for fake in fakes:
+            fake.close()
+
+
+@pytest.fixture
+def gracekill(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Judge]:
+    """Run a kill routine on a fake QEMU under contending threads, and judge it.
+
+    ``report = gracekill(flush_time=2.4, flags=KillFlags.FORCE)`` runs ``kill_routine`` (or the
+    routine that is handed in first) once; ``report.check()`` fails with a table of what was lost,
+    why, and what to change. Arguments: routine, vm, flags, policy, force, survive, slack,
+    stall_limit, contenders, lookup, succeeded, budget, and every knob of ``fake_qemu``.
+    """
+    _needs_linux()
+    from pytest_gracekill import trial  # noqa: PLC0415 - loaded when it is used
+
+    reports = request.node.stash.setdefault(REPORTS, [])
+
+    def judge(routine: Callable[..., object] | None = None, **arguments: object) -> Report:
+        __tracebackhide__ = True
+        source = "the call"
+        if routine is None:
+            source = "fixture kill_routine"
+            routine = request.getfixturevalue("kill_routine")
+        report = trial.run(
+            routine,
+            merge(request, arguments),
+            source=source,
+            directory=folder,
+            deadline=request.node.stash.get(DEADLINE, None),
+        )
+        reports.append(report)
+        request.node.user_properties.extend(trial.properties(report))
+        save = request.config.stash[SETTLED]["save"].value
+        if save is not None and not report.ok:
+            report.save(trial.evidence_folder(str(save), request.node.nodeid, len(reports)))
+        return report
+
+    with _folders(tmp_path_factory) as folder:
+        yield judge
+
+
+def merge(request: pytest.FixtureRequest, arguments: dict[str, object]) -> dict[str, Value]:
+    """Every argument of a trial with its source: call > marker > the session's settings."""
+    merged = dict(request.config.stash[SETTLED])
+    # the closest marker comes first, and wins
+    for marker in reversed(list(request.node.iter_markers("gracekill"))):
+        source = f"marker gracekill of {request.node.nodeid}"
+        merged.update(
+            {name: Value(value=value, source=source) for name, value in marker.kwargs.items()}
+        )
+    merged.update(
+        {name: Value(value=value, source="the call") for name, value in arguments.items()}
+    )
+    return merged

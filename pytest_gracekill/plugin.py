@@ -1,0 +1,97 @@
+"""The pytest hooks: options, markers, header, the failure text. Logic lives elsewhere."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_gracekill import settings
+from pytest_gracekill.errors import UsageError
+from pytest_gracekill.fixtures import (
+    DEADLINE,
+    MARKER_HELP,
+    REPORTS,
+    SETTLED,
+    fake_qemu,
+    gracekill,
+    kill_routine,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from pathlib import Path
+
+    import pytest_timeout
+
+__all__ = ["fake_qemu", "gracekill", "kill_routine"]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """One option and one ini option per setting."""
+    group = parser.getgroup("gracekill", "judging kill routines (pytest-gracekill)")
+    for setting in settings.SETTINGS.values():
+        # text, not type=: the error then names the source in the same words as all others
+        group.addoption(
+            setting.option, dest=setting.ini, metavar=setting.metavar, help=setting.help
+        )
+        parser.addini(setting.ini, setting.help, default="")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Read the settings once; a value that is not right ends the run before any test."""
+    config.addinivalue_line("markers", MARKER_HELP)
+    names = settings.SETTINGS.values()
+    try:
+        config.stash[SETTLED] = settings.from_outside(
+            {setting.name: config.getoption(setting.ini) for setting in names},
+            os.environ,
+            {setting.name: str(config.getini(setting.ini)) for setting in names},
+        )
+    except UsageError as error:
+        raise pytest.UsageError(f"gracekill: {error}") from None
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    """A line only when something is not as it is by default."""
+    changed = [
+        f"{name}={value}"
+        for name, value in config.stash[SETTLED].items()
+        if value.source != "the default"
+    ]
+    return [f"gracekill: {', '.join(changed)}"] if changed else []
+
+
+@pytest.hookimpl(tryfirst=True, optionalhook=True)
+def pytest_timeout_set_timer(item: pytest.Item, settings: pytest_timeout.Settings) -> None:
+    """Note when pytest-timeout will fire, so that a trial's own budget ends before it."""
+    item.stash[DEADLINE] = time.monotonic() + settings.timeout
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """``assert report.ok`` fails with the same table as ``report.check()``."""
+    report = yield
+    if call.when != "call" or not report.failed or call.excinfo is None:
+        return report
+    shown = str(call.excinfo.value)
+    for trial in item.stash.get(REPORTS, []):
+        # what check() has raised is in the failure already
+        if not trial.ok and trial.headline() not in shown and hasattr(report.longrepr, "addsection"):
+            report.longrepr.addsection("gracekill", str(trial))
+    return report
+
+
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+    """Collect the conformance suite whatever the user's ``python_files`` says."""
+    from pytest_gracekill.conformance import is_case  # noqa: PLC0415 - only while collecting
+
+    if not is_case(file_path) or any(
+        file_path.match(pattern) for pattern in parent.config.getini("python_files")
+    ):
+        return None
+    return pytest.Module.from_parent(parent, path=file_path)

@@ -1,0 +1,58 @@
+"""A report as text: at most 100 columns, stable order, nothing that a log can't hold."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import TYPE_CHECKING
+
+from pytest_gracekill.report import VERDICTS
+
+if TYPE_CHECKING:
+    from pytest_gracekill.report import Report
+
+_WIDTH = 96  # pytest puts "E   " before every line of a failure
+
+
+def table(report: Report) -> str:
+    """The headline, a row per verdict, what to change, and what was not judged."""
+    return failure(report, ())
+
+
+def failure(report: Report, names: tuple[str, ...]) -> str:
+    """The table under a headline of the named verdicts only, as ``report.check(*names)`` fails."""
+    lines = [report.headline(*names)]
+    words = [report.verdicts[name].word for name in report.verdicts]
+    columns = 2 + max(len(name) for name in VERDICTS) + 2, max(map(len, words), default=2) + 2
+    for name in VERDICTS:
+        verdict = report.verdicts.get(name)
+        if verdict is None:
+            continue
+        head = f"  {name}".ljust(columns[0]) + verdict.word.ljust(columns[1])
+        lines += _wrapped(verdict.evidence, head, sum(columns))
+        for line in verdict.detail:
+            lines += _wrapped(line.lstrip(), " " * _indent(line), _indent(line) + 2)
+    lines += [
+        wrapped
+        for advice in dict.fromkeys(v.advice for v in report.verdicts.values() if v.advice)
+        for wrapped in _wrapped(advice, "", 2)
+    ]
+    if report.not_judged:
+        reasons = "; ".join(f"{name} ({reason})" for name, reason in report.not_judged.items())
+        lines += _wrapped(reasons, "not judged: ", 12)
+    lines += [f"evidence: {folder}" for folder in report.saved]
+    return "\n".join(lines)
+
+
+def _indent(line: str) -> int:
+    return 16 + len(line) - len(line.lstrip())
+
+
+def _wrapped(text: str, first: str, indent: int) -> list[str]:
+    return textwrap.wrap(
+        text,
+        width=_WIDTH,
+        initial_indent=first,
+        subsequent_indent=" " * indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    ) or [first.rstrip()]

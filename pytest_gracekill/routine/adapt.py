@@ -1,0 +1,100 @@
+"""What a routine wants: the name of its first parameter says it, the rest is filled in by name."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pytest_gracekill.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+#: First parameter -> what the routine gets for it.
+OFFERED = {
+    "driver": "the model's Driver; then domain and flags",
+    "pid": "the pid of a fake that somebody else reaps",
+    "popen": "a subprocess.Popen of our own child",
+    "process": "a psutil.Process of our own child",
+}
+#: Further parameters that are filled in when they have no default.
+FILLED = ("flags", "policy", "grace", "timeout")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adapted:
+    """A routine, and what it wants to be called with."""
+
+    routine: Callable[..., object]
+    kind: str
+    parameters: Mapping[str, inspect.Parameter]
+
+    def __str__(self) -> str:
+        return f"{name_of(self.routine)}({', '.join(self.parameters)})"
+
+    def takes(self, name: str) -> bool:
+        """True when the routine has a parameter of this name."""
+        return name in self.parameters
+
+    def call(self, offered: Mapping[str, object], given: frozenset[str]) -> object:
+        """Call it with what it wants of ``offered``; ``given`` also go to parameters with a default.
+
+        ``offered`` has a value for every name that :func:`adapt` accepts.
+        """
+        positional: list[object] = []
+        named: dict[str, object] = {}
+        for name, parameter in self.parameters.items():
+            has_default = parameter.default is not inspect.Parameter.empty
+            if name not in offered or (has_default and name not in given):
+                continue
+            if parameter.kind is inspect.Parameter.POSITIONAL_ONLY:
+                positional.append(offered[name])
+            else:
+                named[name] = offered[name]
+        return self.routine(*positional, **named)
+
+
+def name_of(routine: object) -> str:
+    """The routine's name as people know it."""
+    return str(getattr(routine, "__qualname__", None) or type(routine).__qualname__)
+
+
+def adapt(routine: object, source: str = "the call") -> Adapted:
+    """See what the routine wants.
+
+    :raises UsageError: it cannot be called with anything that is on offer; the text says what is.
+    """
+    if not callable(routine):
+        raise UsageError(f"routine={routine!r}: a callable is needed", source=source)
+    name = name_of(routine)
+    if inspect.iscoroutinefunction(routine) or inspect.isgeneratorfunction(routine):
+        raise UsageError(
+            f"routine {name}: a plain callable is needed, not a coroutine or generator"
+        )
+    try:
+        signature = inspect.signature(routine)
+    except (TypeError, ValueError):
+        raise UsageError(
+            f"routine {name}: its parameters cannot be read; wrap it in a def"
+        ) from None
+    parameters = {
+        parameter.name: parameter
+        for parameter in signature.parameters.values()
+        if parameter.kind not in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    }
+    offer = "; ".join(f"{first}: {what}" for first, what in OFFERED.items())
+    kind = next(iter(parameters), None)
+    if kind not in OFFERED:
+        first = "has no parameter" if kind is None else f"starts with parameter {kind!r}"
+        raise UsageError(f"routine {name} {first}; on offer are {offer}", source=source)
+    fillable = {kind, *FILLED, *(("domain",) if kind == "driver" else ())}
+    for parameter in parameters.values():
+        has_default = parameter.default is not inspect.Parameter.empty
+        if parameter.name not in fillable and not has_default:
+            raise UsageError(
+                f"routine {name} wants {parameter.name!r}, which is not on offer after {kind!r};"
+                f" on offer are {', '.join(sorted(fillable - {kind}))} (or give it a default)",
+                source=source,
+            )
+    return Adapted(routine=routine, kind=kind, parameters=parameters)

@@ -1,0 +1,217 @@
+"""Where a value comes from: call > marker > command line > ``GRACEKILL_*`` > ini > default.
+
+Every value carries its source, so that an error can name it. Nothing here imports pytest, and
+nothing heavy: the plugin reads this at pytest's start.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+from pytest_gracekill.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Value:
+    """A value and where it came from."""
+
+    value: object
+    source: str
+
+    def __str__(self) -> str:
+        return f"{self.value} (from {self.source})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """One setting that can come from the command line, the environment and the ini file.
+
+    ``parse`` makes a value of the text, ``check`` says what is wrong with a value (or None).
+    """
+
+    name: str
+    default: object
+    metavar: str
+    help: str
+    parse: Callable[[str], object]
+    check: Callable[[object], str | None]
+
+    @property
+    def option(self) -> str:
+        return f"--gracekill-{self.name.replace('_', '-')}"
+
+    @property
+    def variable(self) -> str:
+        return f"GRACEKILL_{self.name.upper()}"
+
+    @property
+    def ini(self) -> str:
+        return f"gracekill_{self.name}"
+
+
+def is_seconds(value: object) -> bool:
+    """A time in seconds: a finite number, 0 or more; bools are no numbers here."""
+    return (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and math.isfinite(value)
+        and value >= 0
+    )
+
+
+def _seconds(value: object) -> str | None:
+    return None if is_seconds(value) else "a time in seconds is needed: a finite number, 0 or more"
+
+
+def _positive_seconds(value: object) -> str | None:
+    if is_seconds(value) and value != 0:
+        return None
+    return "a time in seconds is needed: a finite number above 0"
+
+
+def _optional(check: Callable[[object], str | None]) -> Callable[[object], str | None]:
+    return lambda value: None if value is None else check(value)
+
+
+#: The kinds of contenders, in the order in which a number of them is spread.
+KINDS = ("other", "same", "list", "define")
+
+
+def _contenders(value: object) -> str | None:
+    right = f"a number, 0 or more, or kinds out of {', '.join(KINDS)}"
+    if isinstance(value, bool):
+        return right
+    if isinstance(value, int):
+        return None if 0 <= value <= 1000 else right  # noqa: PLR2004 - threads, not a load test
+    kinds = (value,) if isinstance(value, str) else value
+    if not isinstance(kinds, tuple | list) or not all(kind in KINDS for kind in kinds):
+        return right
+    return None
+
+
+def _parse_contenders(text: str) -> object:
+    text = text.strip()
+    if text.lstrip("-").isdigit():
+        return int(text)
+    return tuple(kind.strip() for kind in text.split(",") if kind.strip())
+
+
+def _folder(value: object) -> str | None:
+    if isinstance(value, str | os.PathLike) and os.fspath(value):
+        return None
+    return "a folder is needed"
+
+
+SETTINGS = {
+    setting.name: setting
+    for setting in (
+        Setting(
+            name="survive",
+            default=None,
+            metavar="SECONDS",
+            help="flush time that the routine promises to survive; default: the trial's flush_time",
+            parse=float,
+            check=_optional(_seconds),
+        ),
+        Setting(
+            name="slack",
+            default=0.5,
+            metavar="SECONDS",
+            help="how long after the VM's exit the routine may return; default 0.5",
+            parse=float,
+            check=_seconds,
+        ),
+        Setting(
+            name="stall_limit",
+            default=1.0,
+            metavar="SECONDS",
+            help="latency from which other work counts as standing still; default 1.0",
+            parse=float,
+            check=_positive_seconds,
+        ),
+        Setting(
+            name="budget",
+            default=None,
+            metavar="SECONDS",
+            help="when a call is cut off; default: grace + reap + flush time + 5",
+            parse=float,
+            check=_optional(_positive_seconds),
+        ),
+        Setting(
+            name="contenders",
+            default=8,
+            metavar="N|KIND,KIND",
+            help=f"threads that work meanwhile: a number, or kinds out of {', '.join(KINDS)};"
+            " default 8",
+            parse=_parse_contenders,
+            check=_contenders,
+        ),
+        Setting(
+            name="save",
+            default=None,
+            metavar="DIR",
+            help="every failing trial writes its evidence below this folder",
+            parse=str,
+            check=_optional(_folder),
+        ),
+    )
+}
+
+
+def parsed(setting: Setting, text: str, source: str) -> Value:
+    """The value that a text from outside stands for.
+
+    :raises UsageError: it stands for none, or for one that is not right.
+    """
+    try:
+        value = setting.parse(text)
+    except ValueError:
+        value = text
+    return checked(setting, value, source)
+
+
+def checked(setting: Setting, value: object, source: str) -> Value:
+    """The value, when it is right.
+
+    :raises UsageError: names the value, its source and what would be right.
+    """
+    wrong = setting.check(value)
+    if wrong is not None:
+        raise UsageError(f"{setting.name}={value!r}: {wrong}", source=source)
+    return Value(value=value, source=source)
+
+
+def from_outside(
+    options: Mapping[str, object], environment: Mapping[str, str], ini: Mapping[str, str]
+) -> dict[str, Value]:
+    """Every setting as the session has it, for ``options`` by setting name (None: not given).
+
+    :raises UsageError: one of the values is not right, also one that another would override.
+    """
+    values = {}
+    for setting in SETTINGS.values():
+        value = Value(value=setting.default, source="the default")
+        if ini.get(setting.name):
+            value = parsed(setting, ini[setting.name], f"ini option {setting.ini}")
+        if environment.get(setting.variable):
+            value = parsed(setting, environment[setting.variable], f"variable {setting.variable}")
+        given = options.get(setting.name)
+        if given is not None:
+            value = parsed(setting, str(given), setting.option)
+        values[setting.name] = value
+    return values
+
+
+def unknown(name: str, known: Iterable[str], source: str) -> UsageError:
+    """The error for an argument that there is not, with the one that was probably meant."""
+    known = sorted(known)
+    close = get_close_matches(name, known, n=1)
+    hint = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(known)}"
+    return UsageError(f"unknown argument {name!r}; {hint}", source=source)

@@ -1,0 +1,52 @@
+"""Do threads wait for each other, or could they?
+
+A closed cycle is found by the acquire that closes it. The order in which locks were taken is found
+from every run, also from one in which nothing hung. Locks that were not traced are not seen.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pytest_gracekill.report import NotJudged, Verdict
+
+if TYPE_CHECKING:
+    from pytest_gracekill.verdicts.evidence import Evidence
+
+
+def judge(evidence: Evidence) -> Verdict | NotJudged:
+    """Broken by a deadlock that happened, or by an order of locks that has a cycle."""
+    state = evidence.lock_state
+    if state is None:
+        return NotJudged(name="deadlock", reason="no locks were handed in")
+    words: list[str] = []
+    texts: list[str] = []
+    detail: list[str] = []
+    if state.deadlocks:
+        words.append("DEADLOCK")
+        texts.append(f"{state.deadlocks[0]}; broken up")
+        for deadlock in state.deadlocks:
+            detail += deadlock.describe().splitlines()
+    if state.cycles:
+        words.append("LOCK ORDER")
+        texts += [f"taken in a circle: {cycle}" for cycle in state.cycles[:1]]
+        for cycle in state.cycles:
+            detail += cycle.describe().splitlines()
+    if words:
+        return Verdict(
+            name="deadlock",
+            status="broken",
+            word=words[0],
+            also=tuple(words[1:]),
+            evidence="; ".join(texts),
+            detail=tuple(detail),
+            advice="take the locks in one order everywhere: unlock the domain before the driver's lock"
+            if evidence.promise.takes_driver
+            else "take the locks in one order everywhere",
+        )
+    return Verdict(
+        name="deadlock",
+        status="ok",
+        word="ok",
+        evidence=f"{state.traced} locks, {state.acquisitions} acquisitions, 0 order cycles",
+    )

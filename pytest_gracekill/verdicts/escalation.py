@@ -1,0 +1,148 @@
+"""Which signals were sent, when, to whom, and was that what was promised?
+
+Signals of an in-process routine are seen by the recorder before they are sent, and those that reach
+the VM once more by its journal. A SIGKILL that nobody saw being sent is seen by its effect.
+"""
+
+from __future__ import annotations
+
+from math import ceil
+from typing import TYPE_CHECKING
+
+from pytest_gracekill.report import NotJudged, Verdict
+from pytest_gracekill.verdicts.evidence import SIGKILL, TOLERANCE
+from pytest_gracekill.witness.signals import signal_name
+
+if TYPE_CHECKING:
+    from pytest_gracekill.verdicts.evidence import Evidence
+
+_SIGTERM = 15
+
+
+def judge(evidence: Evidence) -> Verdict | NotJudged:
+    """Broken by a SIGKILL too early, missing or unwanted, by a repeated stop, by a stranger hit."""
+    findings = [
+        finding
+        for finding in (
+            _stranger(evidence),
+            _killed_anyway(evidence),
+            _killed_early(evidence),
+            _never_killed(evidence),
+            _repeated(evidence),
+        )
+        if finding is not None
+    ]
+    if not findings:
+        return Verdict(name="escalation", status="ok", word="ok", evidence=_sequence(evidence))
+    word, text, advice = findings[0]
+    return Verdict(
+        name="escalation",
+        status="broken",
+        word=word,
+        also=tuple(other for other, _, _ in findings[1:]),
+        evidence="; ".join(text for _, text, _ in findings),
+        advice=advice,
+    )
+
+
+Finding = tuple[str, str, str]
+
+
+def _sequence(evidence: Evidence) -> str:
+    """Every signal in order, as people read it."""
+    sent = [
+        f"{signal_name(signal.signum)} {evidence.stamp(signal.at_ns)}"
+        for signal in evidence.signals
+        if signal.signum != 0
+    ]
+    if not any(signal.signum == SIGKILL for signal in evidence.signals):
+        killed = evidence.killed_ns
+        if killed is not None:
+            sent.append(f"SIGKILL {evidence.stamp(killed)} (seen by its effect)")
+    if not sent:
+        sent = [
+            f"{signal_name(int(str(entry.fields['signal'])))} {evidence.stamp(entry.at_ns)}"
+            for entry in evidence.journal
+            if entry.event == "signal"
+        ]
+    if not sent:
+        return "no signal was sent"
+    if len(sent) > 4:  # noqa: PLR2004 - a line's worth; the history has all
+        sent = [*sent[:3], f"... {len(sent) - 4} more ...", sent[-1]]
+    return ", ".join(sent)
+
+
+def _stranger(evidence: Evidence) -> Finding | None:
+    hit = next((signal for signal in evidence.signals if signal.refused), None)
+    if hit is None:
+        return None
+    return (
+        "STRANGER",
+        f"{signal_name(hit.signum)} to {hit.target} at {evidence.stamp(hit.at_ns)}, refused"
+        f"{f' ({hit.site})' if hit.site else ''}",
+        "signal only the VM that was started: check the pid, keep a pidfd from before the wait",
+    )
+
+
+def _killed_anyway(evidence: Evidence) -> Finding | None:
+    killed = evidence.killed_ns
+    if evidence.promise.force is not False or killed is None:
+        return None
+    return (
+        "KILLED ANYWAY",
+        f"{_sequence(evidence)}; it was to be graceful",
+        "without FORCE a VM that does not end is reported as a failure, and never gets SIGKILL",
+    )
+
+
+def _killed_early(evidence: Evidence) -> Finding | None:
+    promise = evidence.promise
+    killed = evidence.killed_ns
+    asked_for = promise.nowait and promise.force
+    if killed is None or promise.survive is None or promise.force is False or asked_for:
+        return None
+    first = evidence.first_request_ns
+    grace = 0.0 if first is None else (killed - first) / 1e9
+    if grace >= promise.survive - TOLERANCE:
+        return None
+    return (
+        "KILLED EARLY",
+        f"{_sequence(evidence)}; the flush needed {promise.survive:.2f} s, the grace was"
+        f" {grace:.2f} s",
+        _more_grace(evidence, promise.survive),
+    )
+
+
+def _more_grace(evidence: Evidence, needed: float) -> str:
+    # a quarter more than was needed, in half seconds: a figure to paste, not to compute with
+    enough = ceil(needed * 1.25 * 2) / 2
+    text = f"give the flush {needed:.2f} s or more"
+    return f"{text}: KillPolicy(grace={enough})" if evidence.promise.takes_driver else text
+
+
+def _never_killed(evidence: Evidence) -> Finding | None:
+    if evidence.promise.force is not True or evidence.killed_ns is not None:
+        return None
+    if not evidence.alive_at_return or evidence.promise.nowait:
+        return None
+    return (
+        "NEVER KILLED",
+        f"{_sequence(evidence)}; the VM outlived the routine, and SIGKILL never came",
+        "send SIGKILL when the grace is over, and check that the VM is gone after it",
+    )
+
+
+def _repeated(evidence: Evidence) -> Finding | None:
+    aborts = evidence.knobs.on_second_term != "ignore"
+    if not aborts and not evidence.promise.takes_driver:
+        return None
+    seen = [entry for entry in evidence.journal if entry.event == "signal"]
+    sent = [s for s in evidence.signals if s.signum == _SIGTERM and s.reached_vm]
+    times = max(len(seen) if aborts else 0, len(sent))
+    if times < 2:  # noqa: PLR2004 - twice is repeated
+        return None
+    return (
+        "REPEATED",
+        f"{_sequence(evidence)}: {times} stop signals for one VM",
+        "send SIGTERM once: some programs take the second one as 'stop flushing'",
+    )

@@ -1,0 +1,121 @@
+"""Everything that was seen of one trial, in the form in which the verdicts read it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pytest_gracekill.child.disk import Audit
+    from pytest_gracekill.child.handle import Exit
+    from pytest_gracekill.child.journal import Entry
+    from pytest_gracekill.child.knobs import Knobs
+    from pytest_gracekill.report import Call
+    from pytest_gracekill.witness.contenders import Contender
+    from pytest_gracekill.witness.history import Frame, History
+    from pytest_gracekill.witness.leftovers import Leftovers
+    from pytest_gracekill.witness.lock_order import OrderCycle
+    from pytest_gracekill.witness.signals import SentSignal
+    from pytest_gracekill.witness.wait_graph import Deadlock
+
+#: SIGKILL by number: Windows has no such name, and this module is imported there.
+SIGKILL = 9
+
+#: How exact "at the moment of" is, in seconds: an end of file precedes the exit by milliseconds.
+TOLERANCE = 0.020
+
+#: A routine that waits for less than this stalls nobody: noise of a busy machine is as long.
+SHORTEST_WAIT = 0.100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Promise:
+    """What the routine promised, by its flags or by what the test said of it.
+
+    ``force``: it may and shall send SIGKILL; ``None``: nothing was said. ``survive``: the flush time
+    in seconds that it promises to survive, ``None`` where there is none.
+    """
+
+    force: bool | None
+    nowait: bool
+    survive: float | None
+    grace: float | None
+    takes_driver: bool
+    slack: float
+    stall_limit: float
+    budget: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LockState:
+    """The names of the traced locks that the routine's thread held when it was called and after."""
+
+    traced: int
+    acquisitions: int
+    at_entry: tuple[str, ...]
+    at_return: tuple[str, ...]
+    deadlocks: tuple[Deadlock, ...]
+    cycles: tuple[OrderCycle, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """One trial as it was seen. Times are CLOCK_MONOTONIC nanoseconds, in child and parent alike.
+
+    ``returned_ns`` is the moment of the cut when the routine was cut off. ``alive_at_return``: the
+    VM had not exited then, with :data:`TOLERANCE`. ``exit_ns`` is ``None`` when the trial had to end
+    the VM itself (``ended_by_trial``), and ``audit`` too.
+    """
+
+    knobs: Knobs
+    promise: Promise
+    call: Call
+    called_ns: int
+    returned_ns: int
+    hung_in: tuple[Frame, ...]
+    routine_actor: str
+    first_request_ns: int | None
+    signals: tuple[SentSignal, ...]
+    journal: tuple[Entry, ...]
+    exit: Exit | None
+    exit_ns: int | None
+    alive_at_return: bool
+    ended_by_trial: bool
+    audit: Audit
+    history: History
+    lock_state: LockState | None
+    contenders: tuple[Contender, ...]
+    leftovers: Leftovers | None
+
+    @property
+    def hung(self) -> bool:
+        return self.call.success is None
+
+    @property
+    def wait(self) -> float:
+        """How long the routine took, in seconds: the wait during which others should go on."""
+        return (self.returned_ns - self.called_ns) / 1e9
+
+    def stamp(self, at_ns: int) -> str:
+        """A moment as people read it: seconds since the routine was called."""
+        return f"t{(at_ns - self.called_ns) / 1e9:+.3f}"
+
+    @property
+    def killed_ns(self) -> int | None:
+        """When SIGKILL reached the VM: as recorded, or by its effect when nobody saw it sent."""
+        for signal in self.signals:
+            if signal.signum == SIGKILL and signal.reached_vm:
+                return signal.at_ns
+        if self.exit is not None and self.exit.signal == SIGKILL and not self.ended_by_trial:
+            return self.exit_ns
+        return None
+
+    @property
+    def last_durable(self) -> tuple[int, int] | None:
+        """The block that was written last, and when."""
+        for entry in reversed(self.journal):
+            if entry.event == "block":
+                return int(str(entry.fields["index"])), entry.at_ns
+        return None
+
+

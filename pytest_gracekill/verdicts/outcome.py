@@ -1,0 +1,91 @@
+"""Did the routine tell the truth about the VM?
+
+The facts are the VM's pidfd and its journal; the claim is what the routine returned or raised.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pytest_gracekill.report import NotJudged, Verdict
+from pytest_gracekill.verdicts.evidence import SIGKILL, TOLERANCE
+from pytest_gracekill.witness.signals import signal_name
+
+if TYPE_CHECKING:
+    from pytest_gracekill.verdicts.evidence import Evidence
+
+
+def judge(evidence: Evidence) -> Verdict | NotJudged:
+    """Broken when success or failure was claimed against the facts."""
+    if evidence.hung:
+        return NotJudged(name="outcome", reason="the routine was cut off: it claimed nothing")
+    for check in (_claimed_success, _claimed_failure, _claimed_signal):
+        found = check(evidence)
+        if found is not None:
+            word, text, advice = found
+            return Verdict(
+                name="outcome",
+                status="broken",
+                word=word,
+                evidence=f"{evidence.call}; {text}",
+                advice=advice,
+            )
+    return Verdict(
+        name="outcome", status="ok", word="ok", evidence=f"{evidence.call}; {_fact(evidence)}"
+    )
+
+
+def _fact(evidence: Evidence) -> str:
+    if not evidence.alive_at_return:
+        return "the VM is dead"
+    if evidence.ended_by_trial:
+        return "the VM lives on"
+    if evidence.exit_ns is None:
+        return "the VM still ran"
+    return f"the VM still ran, and exited at {evidence.stamp(evidence.exit_ns)}"
+
+
+def _claimed_success(evidence: Evidence) -> tuple[str, str, str] | None:
+    if not evidence.call.success or evidence.promise.nowait or not evidence.alive_at_return:
+        return None
+    if evidence.ended_by_trial:
+        return (
+            "LEAKED",
+            "the VM lives on",
+            "look at the process before success is reported: wait for its end with a deadline",
+        )
+    return (
+        "EARLY",
+        _fact(evidence),
+        "wait for the exit itself (pidfd, waitpid), not for something that comes before it",
+    )
+
+
+def _claimed_failure(evidence: Evidence) -> tuple[str, str, str] | None:
+    if evidence.call.success or evidence.alive_at_return or evidence.exit_ns is None:
+        return None
+    # a death in the last milliseconds can't be known to the routine
+    if evidence.returned_ns - evidence.exit_ns < TOLERANCE * 1e9:
+        return None
+    died = f"the VM was dead since {evidence.stamp(evidence.exit_ns)}"
+    if evidence.call.error is not None:
+        return "RAISED", died, "an end of the VM is what was asked for: don't raise for it"
+    return "LIED", died, "look at the process once more before a failure is reported"
+
+
+def _claimed_signal(evidence: Evidence) -> tuple[str, str, str] | None:
+    """Forced and graceful mixed up; only for results that say which signal ended the VM."""
+    claimed = getattr(evidence.call.result, "signal", None)
+    dead = getattr(evidence.call.result, "dead", None)
+    if not isinstance(claimed, int) or not dead or evidence.exit is None or evidence.ended_by_trial:
+        return None
+    by_kill = evidence.exit.signal == SIGKILL
+    if evidence.exit.code is None and evidence.exit.signal is None:
+        return None
+    if by_kill == (claimed == SIGKILL):
+        return None
+    return (
+        "LIED",
+        f"it claims {signal_name(claimed)}, the VM {evidence.exit}",
+        "report SIGKILL only when it was sent, and only when the VM had not exited before",
+    )

@@ -1,0 +1,190 @@
+"""Did the other threads go on while the routine waited?
+
+A contender stands still when it waits, directly or behind others, for a lock that a thread in the
+routine holds. The chain is followed through the recorded holds and waits, so that a slow machine, or
+a contender that waits for another one, is no finding. Only traced locks are seen.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pytest_gracekill.report import NotJudged, Verdict
+from pytest_gracekill.verdicts.evidence import SHORTEST_WAIT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pytest_gracekill.verdicts.evidence import Evidence
+    from pytest_gracekill.witness.history import Hold, Wait
+
+
+def judge(evidence: Evidence) -> Verdict | NotJudged:
+    """Broken when a contender was held up by the routine for more than half of its wait."""
+    if not evidence.contenders:
+        return NotJudged(name="progress", reason="no contenders took part")
+    raised = [contender for contender in evidence.contenders if contender.error is not None]
+    for contender in raised:
+        if evidence.lock_state is None or not evidence.lock_state.deadlocks:
+            return Verdict(
+                name="progress",
+                status="broken",
+                word="STALLED",
+                evidence=f"{contender.name} raised {type(contender.error).__name__}:"
+                f" {contender.error}",
+            )
+    if evidence.lock_state is not None and evidence.lock_state.deadlocks:
+        return NotJudged(name="progress", reason="a deadlock was broken up, which ended contenders")
+    if not any(contender.operations for contender in evidence.contenders):
+        return Verdict(
+            name="progress",
+            status="unknown",
+            word="unknown",
+            evidence=f"{len(evidence.contenders)} contenders completed no operation at all",
+        )
+    stalls = find_stalls(evidence)
+    if stalls:
+        worst = max(stalls, key=lambda stall: stall.blocked_ns)
+        return Verdict(
+            name="progress",
+            status="broken",
+            word="STALLED",
+            evidence=f"{len(stalls)} of {len(evidence.contenders)} contenders stood still;"
+            f" {worst.contender} for {worst.blocked_ns / 1e9:.3f} s of {evidence.wait:.3f} s",
+            detail=("why it waited:", *(f"  {line}" for line in describe(worst, evidence))),
+            advice="let go of every lock that others need before the first sleep",
+        )
+    during = longest(evidence, during=True)
+    before = longest(evidence, during=False)
+    return Verdict(
+        name="progress",
+        status="ok",
+        word="ok",
+        evidence=f"{len(evidence.contenders)} contenders, longest stall {during * 1e3:.0f} ms during"
+        f" the wait ({before * 1e3:.0f} ms before it)",
+    )
+
+
+def longest(evidence: Evidence, *, during: bool) -> float:
+    """The longest operation of any contender, in seconds, during the routine's wait or before it."""
+    spans = [0]
+    for contender in evidence.contenders:
+        for started, ended in contender.spans:
+            overlaps = ended > evidence.called_ns and started < evidence.returned_ns
+            if during and overlaps:
+                start = max(started, evidence.called_ns)
+                spans.append(min(ended, evidence.returned_ns) - start)
+            elif not during and ended <= evidence.called_ns:
+                spans.append(ended - started)
+    return max(spans) / 1e9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Link:
+    """One link of a chain: who waited for which lock, held by whom."""
+
+    wait: Wait
+    hold: Hold
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stall:
+    """A contender that was held up by the routine: how long, and its longest chain of waits."""
+
+    contender: str
+    blocked_ns: int
+    chain: tuple[Link, ...]
+
+
+def find_stalls(evidence: Evidence) -> list[Stall]:
+    """The contenders that the routine held up for more than half of its wait, in their order."""
+    wait_ns = evidence.returned_ns - evidence.called_ns
+    if evidence.wait < SHORTEST_WAIT:
+        return []
+    blame = _Blame(evidence)
+    stalls = []
+    for contender in evidence.contenders:
+        blocked, chain = blame.of(contender.actor)
+        if blocked > wait_ns / 2:
+            stalls.append(Stall(contender=contender.name, blocked_ns=blocked, chain=chain))
+    return stalls
+
+
+def describe(stall: Stall, evidence: Evidence) -> Iterator[str]:
+    """The chain as people read it: who waits for which lock, held by whom, since when, from where."""
+    for link in stall.chain:
+        waiter = _name(link.wait.actor, evidence)
+        holder = _name(link.hold.actor, evidence)
+        at = f", taken at {link.hold.site[0]}" if link.hold.site else ""
+        yield (
+            f"{waiter} waited for {link.wait.lock} from {evidence.stamp(link.wait.since_ns)},"
+            f" held by {holder} since {evidence.stamp(link.hold.acquired_ns)}{at}"
+        )
+
+
+def _name(actor: str, evidence: Evidence) -> str:
+    return "the routine" if actor == evidence.routine_actor else actor.removeprefix("gracekill:")
+
+
+class _Blame:
+    """How long an actor waited on a chain of locks that ends at the routine's thread."""
+
+    #: Waits shorter than this are not followed: thousands of them make no stall.
+    SHORT_NS = 1_000_000
+
+    def __init__(self, evidence: Evidence) -> None:
+        self._routine = evidence.routine_actor
+        self._start = evidence.called_ns
+        self._end = evidence.returned_ns
+        self._holds: dict[str, list[Hold]] = defaultdict(list)
+        for hold in evidence.history.holds:
+            self._holds[hold.lock].append(hold)
+        for holds in self._holds.values():
+            holds.sort(key=lambda hold: hold.acquired_ns)
+        self._acquired = {
+            lock: [hold.acquired_ns for hold in holds] for lock, holds in self._holds.items()
+        }
+        self._waits: dict[str, list[Wait]] = defaultdict(list)
+        for wait in evidence.history.waits:
+            if (wait.until_ns or self._end) - wait.since_ns >= self.SHORT_NS:
+                self._waits[wait.actor].append(wait)
+
+    def of(self, actor: str) -> tuple[int, tuple[Link, ...]]:
+        """Nanoseconds that the routine cost this actor, and the chain of its longest wait."""
+        return self._waiting(actor, self._start, self._end, frozenset())
+
+    def _waiting(
+        self, actor: str, start: int, end: int, seen: frozenset[str]
+    ) -> tuple[int, tuple[Link, ...]]:
+        total = 0
+        worst: tuple[int, tuple[Link, ...]] = (0, ())
+        for wait in self._waits[actor]:
+            since, until = max(wait.since_ns, start), min(wait.until_ns or end, end)
+            if until <= since:
+                continue
+            for hold in self._overlapping(wait.lock, since, until):
+                begin = max(hold.acquired_ns, since)
+                finish = min(hold.released_ns or until, until)
+                if hold.actor == self._routine:
+                    blocked, behind = finish - begin, ()
+                elif hold.actor == actor or hold.actor in seen:
+                    continue
+                else:
+                    blocked, behind = self._waiting(hold.actor, begin, finish, seen | {actor})
+                total += blocked
+                if blocked > worst[0]:
+                    worst = (blocked, (Link(wait=wait, hold=hold), *behind))
+        return total, worst[1]
+
+    def _overlapping(self, lock: str, since: int, until: int) -> Iterator[Hold]:
+        holds = self._holds[lock]
+        # a mutex has one holder at a time: only the last hold that began before can reach in
+        first = max(bisect_left(self._acquired.get(lock, []), since) - 1, 0)
+        for hold in holds[first:]:
+            if hold.acquired_ns >= until:
+                return
+            if (hold.released_ns or until) > since:
+                yield hold

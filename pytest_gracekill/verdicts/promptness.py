@@ -1,0 +1,43 @@
+"""How long after the VM's exit did the routine return?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pytest_gracekill.report import NotJudged, Verdict
+
+if TYPE_CHECKING:
+    from pytest_gracekill.verdicts.evidence import Evidence
+
+
+def judge(evidence: Evidence) -> Verdict | NotJudged:
+    """Broken when it returned more than ``slack`` after the exit, or not within its budget."""
+    if evidence.hung:
+        where = evidence.hung_in[0] if evidence.hung_in else "an unknown place"
+        return Verdict(
+            name="promptness",
+            status="broken",
+            word="HUNG",
+            evidence=f"cut off after its budget of {evidence.promise.budget:.1f} s in {where}",
+            detail=("it hung here, innermost call first:", *(f"  {f}" for f in evidence.hung_in)),
+            advice="give every wait a deadline",
+        )
+    if evidence.alive_at_return or evidence.exit_ns is None:
+        return Verdict(
+            name="promptness",
+            status="ok",
+            word="ok",
+            evidence=f"returned after {evidence.wait:.3f} s, within its budget; the VM had not exited",
+        )
+    # a VM that was dead before the call can't be noticed before the call
+    lag = (evidence.returned_ns - max(evidence.exit_ns, evidence.called_ns)) / 1e9
+    text = f"{max(lag, 0.0) * 1e3:.1f} ms after the exit"
+    if lag <= evidence.promise.slack:
+        return Verdict(name="promptness", status="ok", word="ok", evidence=text)
+    return Verdict(
+        name="promptness",
+        status="broken",
+        word="SLOW",
+        evidence=f"returned {lag:.3f} s after the exit; {evidence.promise.slack:.2f} s are allowed",
+        advice="wait on the exit itself (pidfd) rather than sleep for a fixed time",
+    )

@@ -1,0 +1,203 @@
+"""In which order locks were taken: the deadlocks that a trial could have run into.
+
+Whoever holds `a` and asks for `b`, to wait as long as it takes, makes the edge a -> b; asking is
+enough. A cycle of edges is a deadlock that needs nothing but bad luck, whether its edges come from
+many threads or, as in the kernel's lockdep, from a single one at different times. It is harmless
+when two of its edges were seen under one common lock (a gate): they never happen at the same time.
+
+Edges are between single locks. Classes (`class_`, one for every domain's lock) are kept beside
+them. Try-locks and timed waits make no edge, taking a lock again makes none, semaphores have none.
+
+Not seen: an order that no run has taken, an order kept by something else than traced locks (a join,
+a queue), and cycles of more than `LONGEST` locks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import combinations, islice, pairwise, product
+from typing import TYPE_CHECKING, NamedTuple
+
+from pytest_gracekill.witness.sites import Frame, Site, frames_of
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Iterator
+
+    from pytest_gracekill.witness.traced_lock import TracedLock
+    from pytest_gracekill.witness.wait_graph import ThreadState
+
+LONGEST = 8
+# bounds for graphs that no trial has: steps of the search, kinds of one edge, mixes of these
+_STEPS = 200_000
+_KINDS = 4
+_MIXES = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderEdge:
+    """A thread held one lock and asked for another."""
+
+    held: str
+    held_class: str
+    held_at: tuple[Frame, ...]
+    asked: str
+    asked_class: str
+    asked_at: tuple[Frame, ...]
+    thread: str
+    gates: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.thread} held {self.held} and asked for {self.asked}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderCycle:
+    """Locks that were taken in a circle, by one thread or several."""
+
+    edges: tuple[OrderEdge, ...]
+
+    @property
+    def locks(self) -> tuple[str, ...]:
+        """The locks of the cycle, each once."""
+        return tuple(edge.held for edge in self.edges)
+
+    @property
+    def threads(self) -> tuple[str, ...]:
+        """The threads that took them, each once."""
+        return tuple(dict.fromkeys(edge.thread for edge in self.edges))
+
+    def __str__(self) -> str:
+        return " -> ".join((*self.locks, self.locks[0]))
+
+    def describe(self) -> str:
+        """Lines for people: every edge with its thread and both places."""
+        lines = [f"lock order cycle {self}"]
+        for edge in self.edges:
+            under = f", under {', '.join(edge.gates)}" if edge.gates else ""
+            lines.append(f"  {edge.thread} held {edge.held}{under}, taken at")
+            lines += [f"    {frame}" for frame in edge.held_at]
+            lines.append(f"  and asked for {edge.asked} at")
+            lines += [f"    {frame}" for frame in edge.asked_at]
+        return "\n".join(lines)
+
+
+class _Edge(NamedTuple):
+    held: TracedLock
+    held_at: Site
+    asked: TracedLock
+    asked_at: Site
+    thread: ThreadState
+    gates: frozenset[TracedLock]
+
+
+class LockOrder:
+    """The edges of one trial."""
+
+    def __init__(self, mutex: threading.RLock) -> None:
+        self._mutex = mutex
+        # in the order in which they were first seen, so that reports are stable
+        self._edges: dict[tuple[TracedLock, TracedLock], list[_Edge]] = {}
+
+    def ask(self, thread: ThreadState, asked: TracedLock, site: Site) -> None:
+        """Note that a thread is about to wait for a lock, with all that it holds."""
+        with self._mutex:
+            held = [lock for lock in thread.held if not lock.is_semaphore]
+            if not asked.is_semaphore and asked not in held:
+                for lock in held:
+                    gates = frozenset(held) - {lock}
+                    hold = lock.hold
+                    held_at = () if hold is None else hold[2]
+                    self._add(_Edge(lock, held_at, asked, site, thread, gates))
+            thread.asked.add((asked, *thread.held))
+
+    def _add(self, edge: _Edge) -> None:
+        kinds = self._edges.setdefault((edge.held, edge.asked), [])
+        # an edge seen under fewer gates says all that this one could say
+        stronger = [known for known in kinds if known.gates <= edge.gates]
+        if len(stronger) < _KINDS and all(known.thread is not edge.thread for known in stronger):
+            kinds.append(edge)
+
+    def drop(self, lock: TracedLock) -> None:
+        """Forget a lock that has turned out to be a semaphore."""
+        with self._mutex:
+            for pair in [pair for pair in self._edges if lock in pair]:
+                del self._edges[pair]
+
+    def class_edges(self) -> set[tuple[str, str]]:
+        """List which class of locks was held when which class was asked for."""
+        with self._mutex:
+            return {(held.class_, asked.class_) for held, asked in self._edges}
+
+    def cycles(self) -> list[OrderCycle]:
+        """Find the cycles that could become a deadlock, one for each set of places."""
+        with self._mutex:
+            edges = {pair: list(kinds) for pair, kinds in self._edges.items()}
+        found: dict[object, OrderCycle] = {}
+        for locks in _circles(_within_circles(edges)):
+            steps = list(pairwise((*locks, locks[0])))
+            kinds = _harmful([edges[step] for step in steps])
+            if kinds is not None:
+                cycle = OrderCycle(edges=tuple(_readable(edge) for edge in kinds))
+                key = frozenset((edge.held, edge.asked, edge.asked_at) for edge in cycle.edges)
+                found.setdefault(key, cycle)
+        return list(found.values())
+
+
+def _within_circles(
+    edges: dict[tuple[TracedLock, TracedLock], list[_Edge]],
+) -> dict[TracedLock, list[TracedLock]]:
+    """Strip off, again and again, locks that nothing leads to or nothing leads away from."""
+    pairs = list(edges)
+    while True:
+        inner = {held for held, _ in pairs} & {asked for _, asked in pairs}
+        kept = [pair for pair in pairs if pair[0] in inner and pair[1] in inner]
+        if len(kept) == len(pairs):
+            break
+        pairs = kept
+    graph: dict[TracedLock, list[TracedLock]] = {}
+    for held, asked in pairs:
+        graph.setdefault(held, []).append(asked)
+    return graph
+
+
+def _circles(graph: dict[TracedLock, list[TracedLock]]) -> Iterator[tuple[TracedLock, ...]]:
+    """Walk all simple circles, short ones first; each starts at the lock that was seen first."""
+    rank = {lock: number for number, lock in enumerate(graph)}
+    steps = 0
+    paths: list[tuple[TracedLock, ...]] = [(lock,) for lock in graph]
+    while paths:
+        longer = []
+        for path in paths:
+            for lock in graph[path[-1]]:
+                steps += 1
+                if steps > _STEPS:
+                    return
+                if lock is path[0]:
+                    yield path
+                elif rank[lock] > rank[path[0]] and lock not in path and len(path) < LONGEST:
+                    longer.append((*path, lock))
+        paths = longer
+
+
+def _harmful(kinds: list[list[_Edge]]) -> tuple[_Edge, ...] | None:
+    """Choose an edge for each step so that all can happen at once, in many threads if possible."""
+    chances = [
+        mix
+        for mix in islice(product(*kinds), _MIXES)
+        if not any(one.gates & other.gates for one, other in combinations(mix, 2))
+    ]
+    return max(chances, key=lambda mix: len({edge.thread for edge in mix}), default=None)
+
+
+def _readable(edge: _Edge) -> OrderEdge:
+    return OrderEdge(
+        held=edge.held.name,
+        held_class=edge.held.class_,
+        held_at=frames_of(edge.held_at),
+        asked=edge.asked.name,
+        asked_class=edge.asked.class_,
+        asked_at=frames_of(edge.asked_at),
+        thread=edge.thread.name,
+        gates=tuple(sorted(lock.name for lock in edge.gates)),
+    )

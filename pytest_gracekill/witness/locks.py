@@ -1,0 +1,164 @@
+"""The locks of one trial, and everything that is known about them.
+
+`LockTracer` makes traced locks and keeps what they need in common: the threads, the history, the
+graph of waits (deadlocks that happen) and the order of acquisitions (deadlocks that could).
+
+Not seen: locks that were not made here, the waiters of a Condition (only its lock is traced), locks
+of other processes. Which thread is meant goes by its identity, a name is taken at its first use.
+"""
+
+from __future__ import annotations
+
+import threading
+from time import monotonic_ns
+from typing import TYPE_CHECKING
+
+from pytest_gracekill.witness.history import History
+from pytest_gracekill.witness.lock_order import LockOrder, OrderCycle, OrderEdge
+from pytest_gracekill.witness.traced_lock import LockStatistics, TracedLock, TracedRLock
+from pytest_gracekill.witness.wait_graph import (
+    Deadlock,
+    DeadlockDetected,
+    DeadlockStep,
+    ThreadState,
+    Waiting,
+)
+
+if TYPE_CHECKING:
+    from pytest_gracekill.witness.history import RawHeld, RawWait
+
+__all__ = [
+    "Deadlock",
+    "DeadlockDetected",
+    "DeadlockStep",
+    "LockStatistics",
+    "LockTracer",
+    "OrderCycle",
+    "OrderEdge",
+    "TracedLock",
+    "TracedRLock",
+]
+
+
+class _Threads(threading.local):
+    """The state of the calling thread, made at its first use of a traced lock."""
+
+    def __init__(self, known: list[ThreadState]) -> None:
+        super().__init__()
+        self.state = ThreadState()
+        known.append(self.state)
+
+
+class LockTracer:
+    """The factory of traced locks, and the graphs of one trial.
+
+    :ivar deadlocks: every deadlock that was found and broken up, in this order.
+    :ivar locks: every lock that was made.
+    :ivar active: False after `stop`.
+    """
+
+    def __init__(self, history: History | None = None) -> None:
+        self.history = History() if history is None else history
+        self.deadlocks: list[Deadlock] = []
+        self.locks: list[TracedLock] = []
+        self.active = True
+        # re-entrant: a signal handler may use a traced lock while its thread is in here
+        self.mutex = threading.RLock()
+        self.order = LockOrder(self.mutex)
+        self._known: list[ThreadState] = []
+        self.threads = _Threads(self._known)
+        self.record_hold = self.history.raw_holds.append
+        self._open_at_stop: tuple[list[RawHeld], list[RawWait]] | None = None
+        self.history.watch(self._still_open)
+
+    def lock(self, name: str, class_: str | None = None) -> TracedLock:
+        """Make a lock; `class_` is what it has in common with others, by default its name."""
+        lock = TracedLock(self, name, class_)
+        self.locks.append(lock)
+        return lock
+
+    def rlock(self, name: str, class_: str | None = None) -> TracedRLock:
+        """Make a lock that its owner may take again."""
+        lock = TracedRLock(self, name, class_)
+        self.locks.append(lock)
+        return lock
+
+    def stop(self) -> None:
+        """Record nothing and raise nothing from now on; locks and their owners go on working.
+
+        What is held or waited for at this moment stays in the history, without an end.
+        """
+        with self.mutex:
+            if self.active:
+                self._open_at_stop = self._still_open()
+                self.active = False
+
+    def held_by(self, thread_ident: int) -> list[TracedLock]:
+        """List the locks that a thread holds, in the order in which it took them."""
+        for state in reversed(list(self._known)):
+            # the latest, since the system gives identities of ended threads away again
+            if state.ident == thread_ident:
+                return [lock for lock in list(state.held) if not lock.is_semaphore]
+        return []
+
+    def order_cycles(self) -> list[OrderCycle]:
+        """Find the cycles in the order in which locks were taken; see `lock_order`."""
+        return self.order.cycles()
+
+    @property
+    def acquisitions(self) -> int:
+        """How often any lock was taken, re-entries not counted."""
+        held, _ = self._still_open() if self._open_at_stop is None else self._open_at_stop
+        return len(self._holds_of(None)) + len(held)
+
+    def statistics_of(self, lock: TracedLock) -> LockStatistics:
+        """Count what the history has about one lock."""
+        now = monotonic_ns()
+        still_held, still_waiting = self._still_open()
+        holds = self._holds_of(lock) + [held for held in still_held if held[0] is lock]
+        waits = [wait for wait in list(self.history.raw_waits) if wait[0] is lock]
+        waits += [wait for wait in still_waiting if wait[0] is lock]
+        return LockStatistics(
+            name=lock.name,
+            acquisitions=len(holds),
+            contended=len(waits),
+            longest_hold=max(((until or now) - hold[1] for _, hold, until in holds), default=0)
+            / 1e9,
+            longest_wait=max(((wait[3] or now) - wait[2] for wait in waits), default=0) / 1e9,
+            owner=lock.owner,
+            is_semaphore=lock.is_semaphore,
+        )
+
+    def note_wait(self, state: ThreadState, waiting: Waiting, *, acquired: bool) -> None:
+        """Record a wait that has ended."""
+        if self.active:
+            self.history.raw_waits.append(
+                (
+                    waiting.lock,
+                    state,
+                    waiting.since_ns,
+                    monotonic_ns(),
+                    acquired,
+                    waiting.timed,
+                    waiting.site,
+                )
+            )
+
+    def _holds_of(self, lock: TracedLock | None) -> list[RawHeld]:
+        mine = set(self.locks) if lock is None else {lock}
+        return [held for held in list(self.history.raw_holds) if held[0] in mine]
+
+    def _still_open(self) -> tuple[list[RawHeld], list[RawWait]]:
+        if self._open_at_stop is not None:
+            return self._open_at_stop
+        holds: list[RawHeld] = [
+            (lock, hold, None)
+            for lock in list(self.locks)
+            if (hold := lock.latest_hold) is not None
+        ]
+        waits: list[RawWait] = [
+            (now.lock, state, now.since_ns, None, False, now.timed, now.site)
+            for state in list(self._known)
+            if (now := state.waiting) is not None
+        ]
+        return holds, waits

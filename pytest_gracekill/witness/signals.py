@@ -1,0 +1,242 @@
+"""The signal recorder: every signal that the process sends during a trial, seen before it is sent.
+
+``os.kill``, ``os.killpg`` and ``signal.pidfd_send_signal`` are replaced for the length of the trial,
+in their modules and wherever a module has bound them by name; ``subprocess`` and ``psutil`` go
+through them. Signals to pid 0, -1, our own group or process, or a process without the trial's mark
+are refused with EPERM and recorded. Signals from C code or from other processes are not seen here:
+the journal of the VM has those that reach it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_gracekill.witness.history import Frame, current_stack
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import TracebackType
+
+    from pytest_gracekill.witness.history import History
+
+#: Modules whose frames are on the way from a caller to the signal, and tell nothing.
+_ON_THE_WAY = ("subprocess.py", "psutil/__init__.py", "process.py", "popen_fork.py", "signals.py")
+
+
+def signal_name(signum: int) -> str:
+    """``SIGTERM`` for 15; the number where the platform has no name for it."""
+    try:
+        return signal.Signals(signum).name
+    except ValueError:
+        return f"signal {signum}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SentSignal:
+    """One signal that the process sent, or tried to: when, which, to whom, from where.
+
+    ``at_ns`` is the moment before the call. ``refused``: the target was a stranger, and the signal
+    was not sent. ``reached_vm``: it was sent to the VM, alone or with its group, without an error.
+    """
+
+    at_ns: int
+    signum: int
+    target: str
+    actor: str
+    reached_vm: bool
+    refused: bool
+    errno: int | None
+    site: Frame | None
+
+    def __str__(self) -> str:
+        state = " refused" if self.refused else f" errno {self.errno}" if self.errno else ""
+        return f"{signal_name(self.signum)} to {self.target} by {self.actor}{state}"
+
+
+class SignalRecorder:
+    """Records and guards; a context manager. ``whose(pid)`` says what a process is to the trial.
+
+    It answers ``"the VM"``, another name such as ``"helper 123"``, or ``None`` for a stranger.
+    """
+
+    def __init__(self, whose: Callable[[int], str | None], history: History) -> None:
+        self.sent: list[SentSignal] = []
+        #: Threads of the harness itself, by ident: their signals pass and are not recorded.
+        self.exempt: set[int] = set()
+        self._whose = whose
+        self._history = history
+        self._patched: list[tuple[dict[str, object], str, object]] = []
+
+    def __enter__(self) -> SignalRecorder:
+        replacements: dict[int, object] = {}
+        if hasattr(os, "kill"):
+            replacements[id(os.kill)] = self._wrap(os.kill, self._target_of_kill)
+        if sys.platform == "linux":
+            replacements[id(os.killpg)] = self._wrap(os.killpg, self._target_of_group)
+            replacements[id(signal.pidfd_send_signal)] = self._wrap(
+                signal.pidfd_send_signal, self._target_of_pidfd
+            )
+        try:
+            for namespace, name, value in _bindings(replacements):
+                namespace[name] = replacements[id(value)]
+                self._patched.append((namespace, name, value))
+        except BaseException:
+            self._restore()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._restore()
+
+    def _restore(self) -> None:
+        while self._patched:
+            namespace, name, value = self._patched.pop()
+            namespace[name] = value
+
+    def _wrap(
+        self,
+        send: Callable[..., None],
+        target_of: Callable[[int, int], tuple[str, bool, bool]],
+    ) -> Callable[..., None]:
+        def recorded(where: int, signum: int, *more: object) -> None:
+            if signum == 0 or threading.get_ident() in self.exempt:
+                send(where, signum, *more)
+                return
+            target, is_vm, allowed = target_of(where, int(signum))
+            at_ns = time.monotonic_ns()
+            failure: OSError | None = None
+            if allowed:
+                try:
+                    send(where, signum, *more)
+                except OSError as error:
+                    failure = error
+            else:
+                failure = PermissionError(
+                    errno.EPERM, f"gracekill refuses {signal_name(signum)} to {target}"
+                )
+            self._note(at_ns, int(signum), target, is_vm, allowed, failure)
+            if failure is not None:
+                raise failure
+
+        return recorded
+
+    def _note(
+        self,
+        at_ns: int,
+        signum: int,
+        target: str,
+        is_vm: bool,  # noqa: FBT001 - internal
+        allowed: bool,  # noqa: FBT001
+        failure: OSError | None,
+    ) -> None:
+        actor = threading.current_thread().name
+        sent = SentSignal(
+            at_ns=at_ns,
+            signum=signum,
+            target=target,
+            actor=actor,
+            reached_vm=is_vm and failure is None,
+            refused=not allowed,
+            errno=None if failure is None else failure.errno,
+            site=_caller(),
+        )
+        self.sent.append(sent)
+        self._history.record(
+            "signal",
+            actor,
+            at_ns,
+            signal=signal_name(signum),
+            target=target,
+            refused=not allowed,
+            errno=sent.errno,
+            site=None if sent.site is None else str(sent.site),
+        )
+
+    def _target_of_kill(self, pid: int, signum: int) -> tuple[str, bool, bool]:
+        if pid < -1:
+            return self._target_of_group(-pid, signum)
+        if pid in (0, -1):
+            name = "our own process group" if pid == 0 else "every process"
+            return f"pid {pid} ({name})", False, False
+        if pid == os.getpid():
+            # a program may signal itself where it has a handler for that
+            return "our own process", False, callable(signal.getsignal(signum))
+        whose = self._whose(pid)
+        if whose is None:
+            # nobody has this pid: the kernel says so better than we do
+            return f"a stranger (pid {pid})", False, not Path(f"/proc/{pid}").exists()
+        return whose, whose == "the VM", True
+
+    def _target_of_group(self, group: int, _signum: int) -> tuple[str, bool, bool]:
+        if group in (0, os.getpgrp()):
+            return "our own process group", False, False
+        members = list(_members(group))
+        strangers = [pid for pid in members if self._whose(pid) is None]
+        if strangers:
+            return f"process group {group} with strangers ({strangers})", False, False
+        has_vm = any(self._whose(pid) == "the VM" for pid in members)
+        return f"process group {group}", has_vm, True
+
+    def _target_of_pidfd(self, fd: int, signum: int) -> tuple[str, bool, bool]:
+        pid = pid_of(fd)
+        if pid is None or pid <= 0:
+            # no process, or one that is gone: the kernel answers EBADF or ESRCH
+            return f"pidfd {fd}", False, True
+        return self._target_of_kill(pid, signum)
+
+
+def _bindings(originals: dict[int, object]) -> Iterator[tuple[dict[str, object], str, object]]:
+    """Every name in every loaded module that is bound to one of the functions."""
+    found = []
+    for module in list(sys.modules.values()):
+        namespace = getattr(module, "__dict__", None)
+        if isinstance(namespace, dict):
+            found += [
+                (namespace, name, value)
+                for name, value in list(namespace.items())
+                if id(value) in originals
+            ]
+    yield from found
+
+
+def _members(group: int) -> Iterator[int]:
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            if os.getpgid(int(entry.name)) == group:
+                yield int(entry.name)
+        except ProcessLookupError:
+            continue
+
+
+def pid_of(pidfd: int) -> int | None:
+    """The process behind a pidfd: -1 when it has been reaped, None when this is no pidfd."""
+    try:
+        lines = Path(f"/proc/self/fdinfo/{pidfd}").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        if line.startswith("Pid:"):
+            return int(line.split()[1])
+    return None
+
+
+def _caller() -> Frame | None:
+    for frame in current_stack(threading.get_ident()):
+        if not frame.file.endswith(_ON_THE_WAY):
+            return frame
+    return None

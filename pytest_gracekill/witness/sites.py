@@ -1,0 +1,142 @@
+"""Where in the user's code something happened.
+
+A site is taken on every acquisition of a traced lock, so it has to be cheap: a flat tuple of code
+objects and instruction offsets, innermost first. Line numbers are looked up only when somebody
+reads them: `frame.f_lineno` walks a table on each call, `frame.f_lasti` does not. Frames are never
+stored, since they would keep the locals of the user's functions alive.
+
+Not seen: callers in C, and the lines of code that was compiled without a line table.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias, cast
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import CodeType, FrameType
+
+SITE_DEPTH = 3
+
+# code, offset, code, offset, ...: flat, since three tuples less per acquisition can be measured
+Site: TypeAlias = "tuple[CodeType | int, ...]"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frame:
+    """One line of a stack."""
+
+    file: str
+    line: int
+    function: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line} in {self.function}"
+
+
+class _Files(dict[str, bool]):
+    """Which source files are meant; each is looked at once, later look-ups stay in C."""
+
+    def __init__(self, *prefixes: str) -> None:
+        super().__init__()
+        self._prefixes = prefixes
+
+    def __missing__(self, file: str) -> bool:
+        self[file] = file.startswith(self._prefixes)
+        return self[file]
+
+
+_WITNESS = Path(__file__).parent
+_TRACING = tuple(
+    str(_WITNESS / name)
+    for name in ("locks.py", "traced_lock.py", "wait_graph.py", "lock_order.py", "sites.py")
+)
+# what stands between a user's line and the lock: this package's witness, the model whose methods
+# take the locks for the user, and the two stdlib modules through which a lock is often taken
+_inside = _Files(
+    str(_WITNESS) + "/",
+    str(_WITNESS) + "\\",
+    str(_WITNESS.parent / "routine" / "model.py"),
+    contextlib.__file__,
+    threading.__file__,
+)
+_tracing = _Files(*_TRACING)
+
+
+def inside_package(file: str) -> bool:
+    """Tell whether a source file is ours (or stdlib plumbing) rather than the user's."""
+    return _inside[file]
+
+
+def calling_site() -> Site:
+    """Take the site of the caller's caller: its innermost frames outside of this package.
+
+    A thread that runs nothing but our own code (a contender) gets its innermost frames outside
+    of the tracing itself.
+    """
+    start = sys._getframe(2)  # noqa: SLF001 (documented; inspect.stack costs milliseconds)
+    frame: FrameType | None = start
+    inside = _inside
+    site: Site = ()
+    left = SITE_DEPTH
+    while frame is not None:
+        code = frame.f_code
+        if not inside[code.co_filename]:
+            site += (code, frame.f_lasti)
+            left -= 1
+            if not left:
+                return site
+        frame = frame.f_back
+    return site or _own_site(start)
+
+
+def _own_site(start: FrameType | None) -> Site:
+    site: Site = ()
+    frame = start
+    while frame is not None and len(site) < 2 * SITE_DEPTH:
+        if not _tracing[frame.f_code.co_filename]:
+            site += (frame.f_code, frame.f_lasti)
+        frame = frame.f_back
+    return site
+
+
+def frames_of(site: Site) -> tuple[Frame, ...]:
+    """Look up files, lines and functions of a site, innermost first."""
+    return tuple(
+        _frame(cast("CodeType", site[i]), cast("int", site[i + 1])) for i in range(0, len(site), 2)
+    )
+
+
+def current_stack(ident: int) -> tuple[Frame, ...]:
+    """Look at what a thread is executing now, innermost first; empty when it has ended.
+
+    Frames of this package are left out when there is anything else to show.
+    """
+    start = sys._current_frames().get(ident)  # noqa: SLF001 (documented for exactly this)
+    frames = [
+        (frame.f_code.co_filename, _frame(frame.f_code, frame.f_lasti)) for frame in _walk(start)
+    ]
+    theirs = tuple(frame for file, frame in frames if not _inside[file])
+    ours = tuple(frame for file, frame in frames if not _tracing[file])
+    return theirs or ours or tuple(frame for _, frame in frames)
+
+
+def _walk(frame: FrameType | None) -> Iterator[FrameType]:
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
+
+
+def _frame(code: CodeType, offset: int) -> Frame:
+    line = code.co_firstlineno
+    for start, end, found in code.co_lines():
+        if start <= offset < end and found is not None:
+            line = found
+            break
+    function = code.co_qualname.rpartition("<locals>.")[2]
+    return Frame(file=code.co_filename, line=line, function=function)

@@ -1,0 +1,93 @@
+"""The watchdog: a call that outlives its budget is cut off, with the stack that it hung in.
+
+First everything that the call may wait for is ended (the VM and all that has its mark), which frees
+most; then the calling thread itself is interrupted by an exception. What waits in C code and does
+not answer to signals stays where it is: pytest-timeout is the last resort.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+from pytest_gracekill.witness.history import current_stack
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType, TracebackType
+
+    from pytest_gracekill.witness.history import Frame
+
+_AFTER_KILL = 1.0
+_BETWEEN_INTERRUPTS = 0.05
+
+
+class CutOff(BaseException):
+    """Raised in the thread of a call that outlived its budget. Not an Exception: nobody handles it."""
+
+
+class Watchdog:
+    """Guards one call in the thread that enters it; a context manager that swallows its own CutOff.
+
+    ``free`` is called in the watchdog's thread when the budget (seconds) is over. ``hung_in`` then
+    holds the stack, innermost call first.
+    """
+
+    def __init__(self, budget: float, free: Callable[[], None]) -> None:
+        self.expired = False
+        self.hung_in: tuple[Frame, ...] = ()
+        self._budget = budget
+        self._free = free
+        self._guarded = threading.get_ident()
+        self._done = threading.Event()
+        self._armed = False
+        self._previous: object = None
+        self._thread = threading.Thread(target=self._watch, name="gracekill:watchdog-1", daemon=True)
+
+    @property
+    def _interruptible(self) -> bool:
+        return (
+            threading.current_thread() is threading.main_thread()
+            and sys.platform != "win32"
+            and signal.getsignal(signal.SIGURG) is not None
+        )
+
+    def __enter__(self) -> Watchdog:
+        if self._interruptible and sys.platform != "win32":
+            # SIGURG: ignored by default, so that one that comes late harms nobody
+            self._previous = signal.signal(signal.SIGURG, self._interrupt)
+        self._armed = True
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        self._armed = False
+        self._done.set()
+        self._thread.join(10)
+        if self._previous is not None and sys.platform != "win32":
+            signal.signal(signal.SIGURG, self._previous)  # type: ignore[arg-type]
+        return kind is CutOff
+
+    def _interrupt(self, _signum: int, _frame: FrameType | None) -> None:
+        if self._armed and self.expired:
+            raise CutOff
+
+    def _watch(self) -> None:
+        if self._done.wait(self._budget):
+            return
+        self.hung_in = current_stack(self._guarded)
+        self.expired = True
+        self._free()
+        if self._done.wait(_AFTER_KILL):
+            return
+        while not self._done.is_set():
+            if self._previous is not None and sys.platform != "win32":
+                signal.pthread_kill(self._guarded, signal.SIGURG)
+            self._done.wait(_BETWEEN_INTERRUPTS)

@@ -8,7 +8,8 @@ from pathlib import Path
 def command(name: str) -> str:
     """The lines of the block, without the prompt."""
     text = Path(__file__).parent.parent.joinpath("README.md").read_text(encoding="utf-8")
-    block = re.search(rf"<!-- command: {re.escape(name)} -->\n+```console\n(.*?)```", text, re.S)
+    marker = rf"<!-- command: {re.escape(name)} -->\n+"
+    block = re.search(marker + r"```console\n(.*?)```", text, re.DOTALL)
     if block is None:
         sys.exit(f"README.md has no block behind <!-- command: {name} -->")
     lines = [line[2:] for line in block[1].splitlines() if line.startswith("$ ")]

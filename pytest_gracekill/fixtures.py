@@ -1,4 +1,4 @@
-"""The fixtures: ``gracekill``, ``fake_qemu``, ``kill_routine``. They read values and hand them on."""
+"""The fixtures ``gracekill``, ``fake_qemu``, ``kill_routine``: they read values, hand them on."""
 
 from __future__ import annotations
 
@@ -10,17 +10,20 @@ from typing import TYPE_CHECKING, Protocol
 import pytest
 
 from pytest_gracekill import settings
+from pytest_gracekill.errors import UsageError
 from pytest_gracekill.settings import Value
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from pytest_gracekill.child.handle import FakeQemu
     from pytest_gracekill.report import Report
+    from pytest_gracekill.routine.flags import KillFlags
+    from pytest_gracekill.routine.policy import KillPolicy
 
 #: The settings of the session, by name; made once in pytest_configure.
-SETTLED = pytest.StashKey[dict[str, Value]]()
+SETTLED: pytest.StashKey[dict[str, Value]] = pytest.StashKey()
 #: When pytest-timeout will end this test, in CLOCK_MONOTONIC seconds.
 DEADLINE = pytest.StashKey[float]()
 #: The reports of this test's trials, in order.
@@ -40,10 +43,24 @@ class StartFake(Protocol):
 
 
 class Judge(Protocol):
-    """What the ``gracekill`` fixture is."""
+    """What the ``gracekill`` fixture is; the defaults come from marker, options and settings."""
 
     def __call__(
-        self, routine: Callable[..., object] | None = None, **arguments: object
+        self,
+        routine: Callable[..., object] | None = None,
+        *,
+        vm: FakeQemu | None = ...,
+        flags: KillFlags | int = ...,
+        policy: KillPolicy | None = ...,
+        force: bool | None = ...,
+        survive: float | None = ...,
+        slack: float = ...,
+        stall_limit: float = ...,
+        contenders: int | str | Sequence[str] = ...,
+        lookup: str = ...,
+        succeeded: Callable[[object], bool] | None = ...,
+        budget: float | None = ...,
+        **knobs: object,
     ) -> Report: ...
 
 
@@ -97,6 +114,14 @@ def fake_qemu(
     fakes: list[FakeQemu] = []
 
     def start(**knobs: object) -> FakeQemu:
+        __tracebackhide__ = True
+        try:
+            return begin(knobs)
+        except UsageError as error:
+            # the user's line is what is wrong, not ours
+            raise error.with_traceback(None) from None
+
+    def begin(knobs: dict[str, object]) -> FakeQemu:
         merged = merge(request, knobs)
         names = trial.knob_names()
         for name, value in merged.items():
@@ -132,7 +157,7 @@ def gracekill(
     stall_limit, contenders, lookup, succeeded, budget, and every knob of ``fake_qemu``.
     """
     _needs_linux()
-    from pytest_gracekill import trial  # noqa: PLC0415 - loaded when it is used
+    from pytest_gracekill import lab, trial  # noqa: PLC0415 - loaded when it is used
 
     reports = request.node.stash.setdefault(REPORTS, [])
 
@@ -142,13 +167,18 @@ def gracekill(
         if routine is None:
             source = "fixture kill_routine"
             routine = request.getfixturevalue("kill_routine")
-        report = trial.run(
-            routine,
-            merge(request, arguments),
-            source=source,
-            directory=folder,
-            deadline=request.node.stash.get(DEADLINE, None),
-        )
+        try:
+            plan = trial.plan(
+                routine,
+                merge(request, arguments),
+                source=source,
+                directory=folder,
+                deadline=request.node.stash.get(DEADLINE, None),
+            )
+        except UsageError as error:
+            # the user's line is what is wrong, not ours
+            raise error.with_traceback(None) from None
+        report = lab.run(plan)
         reports.append(report)
         request.node.user_properties.extend(trial.properties(report))
         save = request.config.stash[SETTLED]["save"].value
@@ -162,7 +192,8 @@ def gracekill(
 
 def merge(request: pytest.FixtureRequest, arguments: dict[str, object]) -> dict[str, Value]:
     """Every argument of a trial with its source: call > marker > the session's settings."""
-    merged = dict(request.config.stash[SETTLED])
+    session = request.config.stash[SETTLED]
+    merged = {**session}
     # the closest marker comes first, and wins
     for marker in reversed(list(request.node.iter_markers("gracekill"))):
         source = f"marker gracekill of {request.node.nodeid}"

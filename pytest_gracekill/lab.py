@@ -1,8 +1,9 @@
 """One trial, start to end: the one place where child, routine and witness meet.
 
 A fake is started, contenders work, the routine is called in the thread that asked for the trial
-(some routines need the main thread), and everything that was seen is handed to the verdicts. Whatever
-happens, nothing of the trial is left running, and every name that was replaced is what it was.
+(some routines need the main thread), and everything that was seen is handed to the verdicts.
+Whatever happens, nothing of the trial is left running, and every name that was replaced is what it
+was.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from pytest_gracekill.child.handle import FakeQemu, spawn
 from pytest_gracekill.errors import UsageError
 from pytest_gracekill.report import Call, Report
 from pytest_gracekill.routine.flags import KillFlags
-from pytest_gracekill.routine.model import Domain, Driver
+from pytest_gracekill.routine.model import Domain, Driver, Lookup
 from pytest_gracekill.routine.policy import KillPolicy
 from pytest_gracekill.settings import KINDS
 from pytest_gracekill.verdicts import judge
@@ -68,7 +69,7 @@ class Plan:
     slack: float
     stall_limit: float
     contenders: tuple[str, ...]
-    lookup: str
+    lookup: Lookup
     succeeded: Callable[[object], bool] | None
     budget: float | None
     deadline: float | None
@@ -87,7 +88,7 @@ def kinds_of(contenders: int | str | Sequence[str]) -> tuple[str, ...]:
 
 
 def longest_end(knobs: Knobs) -> float:
-    """Seconds from the stop request to the exit; for a flush that never ends, its ``flush_time``."""
+    """Seconds from the stop request to the exit; for an endless flush, its ``flush_time``."""
     total = knobs.flush_total
     return (total if isfinite(total) else knobs.flush_time) + knobs.linger
 
@@ -161,7 +162,7 @@ class _Trial:
         def make_lock(name: str) -> TracedLock:
             # a name that is defined again and again is one lock: thousands tell nobody more
             if name not in made:
-                made[name] = tracer.lock(name, class_=name.split()[0])
+                made[name] = tracer.lock(name, class_=name.split(maxsplit=1)[0])
             return made[name]
 
         self.driver = Driver(lookup=self.plan.lookup, make_lock=make_lock)
@@ -371,9 +372,7 @@ class _Trial:
             for pid in vm.processes():
                 yield Orphan(pid=pid, role="wrapper" if pid in wrapper else "helper")
 
-        return look(
-            started=1 + len(wrapper) + vm.knobs.helpers, processes=orphans, holds=holds
-        )
+        return look(started=1 + len(wrapper) + vm.knobs.helpers, processes=orphans, holds=holds)
 
     def _held(self) -> tuple[str, ...]:
         if self.tracer is None:

@@ -78,11 +78,14 @@ def pytest_runtest_makereport(
     report = yield
     if call.when != "call" or not report.failed or call.excinfo is None:
         return report
+    # only a failure with a traceback has sections; pytest names its class nowhere in public
+    addsection = getattr(report.longrepr, "addsection", None)
     shown = str(call.excinfo.value)
     for trial in item.stash.get(REPORTS, []):
-        # what check() has raised is in the failure already
-        if not trial.ok and trial.headline() not in shown and hasattr(report.longrepr, "addsection"):
-            report.longrepr.addsection("gracekill", str(trial))
+        # what check() has raised has the table already, a mere repr only the headline
+        first_row = str(trial).splitlines()[1]
+        if addsection is not None and not trial.ok and first_row not in shown:
+            addsection("gracekill", str(trial))
     return report
 
 

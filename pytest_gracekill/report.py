@@ -33,8 +33,8 @@ VERDICTS = (
 class Verdict:
     """What was concluded about one promise, with one line of evidence.
 
-    ``word`` is ``"ok"``, ``"unknown"`` or the (first) word of what is broken; ``also`` holds further
-    broken words of the same verdict. ``summary`` is what the headline adds behind the word,
+    ``word`` is ``"ok"``, ``"unknown"`` or the (first) word of what is broken; ``also`` holds
+    further broken words of the same verdict. ``summary`` is what the headline adds behind the word,
     ``advice`` what to change, ``detail`` further lines of evidence (stacks, chains).
     """
 

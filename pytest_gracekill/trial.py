@@ -45,7 +45,11 @@ def _force(value: object) -> str | None:
 
 
 def _lookup(value: object) -> str | None:
-    return None if value in get_args(Lookup) else f"one of {', '.join(map(repr, get_args(Lookup)))} is needed"
+    return (
+        None
+        if value in get_args(Lookup)
+        else f"one of {', '.join(map(repr, get_args(Lookup)))} is needed"
+    )
 
 
 def _succeeded(value: object) -> str | None:
@@ -72,21 +76,6 @@ _DEFAULTS: dict[str, object] = {
     "lookup": "coupled",
     "succeeded": None,
 }
-
-
-def run(
-    routine: Callable[..., object],
-    values: Mapping[str, Value],
-    *,
-    source: str,
-    directory: Callable[[], Path],
-    deadline: float | None,
-) -> Report:
-    """Check everything, then run one trial.
-
-    :raises UsageError: a value cannot be used; nothing was started.
-    """
-    return lab.run(plan(routine, values, source=source, directory=directory, deadline=deadline))
 
 
 def plan(
@@ -129,7 +118,7 @@ def plan(
         slack=cast("float", arguments["slack"]),
         stall_limit=cast("float", arguments["stall_limit"]),
         contenders=lab.kinds_of(cast("int | str | Sequence[str]", arguments["contenders"])),
-        lookup=cast("str", arguments["lookup"]),
+        lookup=cast("Lookup", arguments["lookup"]),
         succeeded=cast("Callable[[object], bool] | None", arguments["succeeded"]),
         budget=cast("float | None", arguments["budget"]),
         deadline=deadline,
@@ -175,7 +164,7 @@ def properties(report: Report) -> list[tuple[str, object]]:
 
 
 def evidence_folder(root: str, nodeid: str, number: int) -> Path:
-    """Where the evidence of a test's trial goes: below the test's name, the same on every worker."""
+    """Where the evidence of a trial goes: under the test's name, the same on every worker."""
     parts = [re.sub(r"[^\w.\-\[\]]+", "_", part) for part in nodeid.replace("::", "/").split("/")]
     # ".." must not lead out of the folder
     return Path(root).joinpath(*(part.strip(".") or "_" for part in parts), f"trial-{number}")

@@ -12,6 +12,7 @@ import os
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pytest_gracekill.errors import UsageError
 
@@ -21,7 +22,6 @@ from .journal import Journal
 from .knobs import MEANINGS, Knobs
 from .limits import TRAITS, WORDS
 from .program import blockformat
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -107,6 +107,7 @@ def _become(options: dict[str, object]) -> int:
     image, journal, pid_file = options["disk"], options["journal"], options["pidfile"]
     assert isinstance(image, Path)
     assert isinstance(journal, Path)
+    while_pidfd = _while(options["while"])
     _make_disk(image, journal, knobs)
     directory = Path(tempfile.mkdtemp(prefix="fake-qemu-"))
     os.mkfifo(directory / "ready", 0o600)
@@ -120,7 +121,7 @@ def _become(options: dict[str, object]) -> int:
         disk=image,
         pid_file=pid_file if isinstance(pid_file, Path) else directory / "pid",
     )
-    holder.start(directory, lifetime, _while(options["while"]))
+    holder.start(directory, lifetime, while_pidfd)
     command = programfile.argv(program)
     os.execv(command[0], command)  # noqa: S606  # this process is to be the fake
 
@@ -165,8 +166,8 @@ def _make_disk(image: Path, journal: Path, knobs: Knobs) -> None:
     if Disk(image, Journal(journal)).locked():
         raise UsageError(f"{image} is in use: another process has it locked", source="--disk")
     try:
-        create(image, blocks=knobs.blocks, block_size=knobs.block_size, seed=knobs.seed)
         journal.open("ab").close()
+        create(image, blocks=knobs.blocks, block_size=knobs.block_size, seed=knobs.seed)
     except OSError as error:
         raise UsageError(
             f"{error.filename}: {error.strerror}", source="--disk or --journal"

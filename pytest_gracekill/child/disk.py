@@ -11,14 +11,16 @@ from __future__ import annotations
 import os
 import stat
 from dataclasses import dataclass, field
-from typing import BinaryIO, TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
+from .limits import LARGEST_BLOCK, MOST_BLOCKS, SECTOR
 from .program import blockformat
 
 if TYPE_CHECKING:
-    from .journal import Entry, Journal
-    from pathlib import Path
     from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    from .journal import Entry, Journal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,8 +135,7 @@ def _promises(entries: list[Entry]) -> _Promises | None:
         return None
     start = entries[starts[-1]]
     blocks, block_size, seed = (start.number(name) for name in ("blocks", "block_size", "seed"))
-    # a journal is a file like any other: these are its limits, not the knobs'
-    if not (0 < blocks <= 1 << 24 and blockformat.HEAD_SIZE < block_size <= 1 << 26):
+    if not (0 < blocks <= MOST_BLOCKS and SECTOR <= block_size <= LARGEST_BLOCK):
         return None
     if not 0 <= seed < 1 << 32:
         return None

@@ -15,15 +15,15 @@ import signal
 import threading
 import time
 from dataclasses import dataclass
-
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .launch import Launched
     from .journal import Journal
+    from .launch import Launched
 
 PIDFD_GET_INFO = 0xC040FF0B  # _IOWR(0xFF, 11, struct pidfd_info), Linux 6.13
 PIDFD_INFO_EXIT = 1 << 3  # Linux 6.15; the status of a process that has been reaped
+_REAPED_BY_INIT = 0.2  # seconds; older kernels do not tell at all
 _NEWS = 2.0  # seconds that a reaper has to report
 _numbers = itertools.count(1)
 
@@ -144,6 +144,9 @@ def _readable(fd: int, timeout: float | None) -> bool:
 
 def _info(pidfd: int) -> tuple[int | None, int | None] | None:
     """Ask the kernel for the status that it keeps with the pidfd of a reaped process."""
+    poll = select.poll()
+    poll.register(pidfd, 0)  # POLLHUP: it has been reaped, by init or whoever was left to do it
+    poll.poll(_REAPED_BY_INIT * 1000)
     request = bytearray(64)
     request[0:8] = PIDFD_INFO_EXIT.to_bytes(8, "little")
     try:

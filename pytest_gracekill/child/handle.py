@@ -8,13 +8,13 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from . import mark as marks
 from .disk import Disk
 from .ending import Ending, Exit
 from .journal import Journal
 from .launch import GONE_WITHIN, Launched, launch
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .knobs import Knobs
@@ -99,16 +99,23 @@ class FakeQemu:
         return [pid for pid in self._mark.holders() if pid not in ours]
 
     def kill(self) -> None:
-        """SIGKILL everything of this fake, wait until it is gone, and reap what is ours."""
+        """SIGKILL everything of this fake, wait until it is gone, and reap what is ours.
+
+        :raises TimeoutError: something is still there after 10 s; it is named.
+        """
         if self._closed or os.getpid() != self._owner:
             return
         deadline = time.monotonic() + GONE_WITHIN
-        struck = [self._mark.strike(pid) for pid in (self.pid, *self.processes())]
-        struck = [pidfd for pidfd in struck if pidfd >= 0]
+        struck: list[int] = []
         try:
-            # the VM first: those who reap it may say how it ended, and leave no zombie
+            if self._process.pid != self.pid:
+                # somebody may have stopped it, and it has to tell how the VM ended
+                self._process.send_signal(signal.SIGCONT)
+            # the VM first: those who reap it say how it ended, and leave no zombie
+            struck.append(self._mark.strike(self.pid))
             self._ending.wait(deadline - time.monotonic())
             self._end_infrastructure(deadline)
+            struck += [self._mark.strike(pid) for pid in self.processes()]
             self._mark.sweep()
             if not self._mark.gone(deadline - time.monotonic()):
                 raise TimeoutError(
@@ -116,10 +123,12 @@ class FakeQemu:
                     + ", ".join(f"pid {pid} ({marks.state(pid)})" for pid in self._mark.holders())
                 )
             for pidfd in struck:
-                marks.await_end(pidfd, deadline - time.monotonic())
+                if pidfd >= 0:
+                    marks.await_end(pidfd, deadline - time.monotonic())
         finally:
             for pidfd in struck:
-                os.close(pidfd)
+                if pidfd >= 0:
+                    os.close(pidfd)
         self._process.wait(max(0.1, deadline - time.monotonic()))
 
     def _end_infrastructure(self, deadline: float) -> None:

@@ -11,9 +11,9 @@ import os
 import select
 import shutil
 import time
+from typing import TYPE_CHECKING
 
 from .mark import Mark
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,7 +7,7 @@ import difflib
 import math
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Literal, Self, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pytest_gracekill.errors import UsageError
 
@@ -114,7 +114,10 @@ def _shown(value: object) -> str:
         return "{" + quoted(sorted(map(str, value))) + "}"
     if isinstance(value, Crash | Stall | Stop):
         return str(value)
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:  # Python prints no int of thousands of digits
+        text = f"<{type(value).__name__} of thousands of digits>"
     longest = 80
     return text if len(text) <= longest else text[: longest - 3] + "..."
 

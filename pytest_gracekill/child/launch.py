@@ -7,6 +7,7 @@ import select
 import subprocess
 import time
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pytest_gracekill.errors import StartError, UsageError
 
@@ -14,11 +15,11 @@ from . import disk, programfile
 from .journal import Journal
 from .mark import Mark
 from .program import leaderless
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .knobs import Knobs
     from pathlib import Path
+
+    from .knobs import Knobs
 
 READY_WITHIN = 15.0
 """Seconds that a fake has to become ready, on a machine however busy."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import signal
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TypeGuard
 
 from .behaviour import Crash, Stall, Stop
@@ -45,7 +45,7 @@ def _is_int(value: object) -> TypeGuard[int]:
 
 def _seconds(_name: str, value: object) -> str | None:
     number = value if isinstance(value, float) or _is_int(value) else math.nan
-    if math.isfinite(number) and 0 <= number <= LONGEST:
+    if 0 <= number <= LONGEST:
         return None
     return f"seconds from 0 to {LONGEST:.0f}, a finite int or float"
 
@@ -117,7 +117,8 @@ def _name_of(number: int) -> str:
 
 
 def _traits(_name: str, value: object) -> str | None:
-    if isinstance(value, Iterable) and all(trait in TRAITS for trait in value):
+    # a collection: looking at an iterator would use it up
+    if isinstance(value, Collection) and all(trait in TRAITS for trait in value):
         return None
     return "a set of " + quoted(TRAITS)
 

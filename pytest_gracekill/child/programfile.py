@@ -10,11 +10,11 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pytest_gracekill.errors import UsageError
 
 from .behaviour import Crash, Stall, Stop
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .knobs import Knobs

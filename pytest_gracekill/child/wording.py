@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 from .behaviour import Crash, Stall, Stop
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -51,7 +51,7 @@ def _number(kind: Callable[[str], float], text: str) -> object:
         return text
 
 
-def _behaviour(text: str) -> object:
+def _behaviour(text: str) -> object:  # noqa: PLR0911  # one for each spelling
     call = _CALL.fullmatch(text)
     if call is None:
         return text

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -12,15 +12,16 @@ from pytest_gracekill.fixtures import SETTLED
 from pytest_gracekill.routine.adapt import adapt
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
+    from pytest_gracekill.child.handle import FakeQemu
     from pytest_gracekill.fixtures import Judge, StartFake
     from pytest_gracekill.report import Report
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contract:
-    """What the routine under test promises: the flush time to survive (seconds), and how it is asked.
+    """What the routine under test promises, and how it is asked; ``survive`` in seconds.
 
     ``kind`` is the name of its first parameter; ``flagged``: it takes ``flags``.
     """
@@ -33,19 +34,30 @@ class Contract:
     def __str__(self) -> str:
         return f"{self.kind} routine, survives {self.survive} s"
 
-    def arguments(self, flags: KillFlags = KillFlags.FORCE) -> dict[str, object]:
-        """What every trial of this routine is called with."""
-        found: dict[str, object] = {"survive": self.survive, "budget": 4 * self.survive + 20}
-        if self.policy is not None:
-            found["policy"] = self.policy
-        if self.flagged:
-            found["flags"] = flags
-        return found
+    def trial(
+        self,
+        gracekill: Judge,
+        *,
+        flags: KillFlags = KillFlags.FORCE,
+        contenders: int | Sequence[str] = 8,
+        vm: FakeQemu | None = None,
+        **knobs: Any,
+    ) -> Report:
+        """One trial of this routine, asked for in the way that it can be asked."""
+        return gracekill(
+            survive=self.survive,
+            budget=4 * self.survive + 20,
+            policy=self.policy,
+            flags=flags if self.flagged else 0,
+            contenders=contenders,
+            vm=vm,
+            **knobs,
+        )
 
 
 @pytest.fixture
 def contract(request: pytest.FixtureRequest, kill_routine: Callable[..., object]) -> Contract:
-    """What the routine promises, from ``--gracekill-survive`` or, for the built-in one, its grace."""
+    """What the routine promises: ``--gracekill-survive``, or the built-in one's grace."""
     declared = request.config.stash[SETTLED]["survive"].value
     built_in = kill_routine is process_kill
     if declared is None and not built_in:
@@ -70,7 +82,7 @@ def test_flush_within_the_promise(gracekill: Judge, contract: Contract, share: f
 
     Covers grace-too-short, kill-on-shutdown-event, slow-wake; libvirt f367cd1388.
     """
-    gracekill(flush_time=share * contract.survive, **contract.arguments()).check()
+    contract.trial(gracekill, flush_time=share * contract.survive).check()
 
 
 def test_flush_of_a_writing_guest(gracekill: Judge, contract: Contract) -> None:
@@ -78,9 +90,7 @@ def test_flush_of_a_writing_guest(gracekill: Judge, contract: Contract) -> None:
 
     Covers grace-too-short, torn-write; qemu-iotests 039.
     """
-    gracekill(
-        flush_time=0.1 * contract.survive, guest="writing", torn=True, **contract.arguments()
-    ).check()
+    contract.trial(gracekill, flush_time=0.1 * contract.survive, guest="writing", torn=True).check()
 
 
 def test_flush_beyond_the_promise_forced(gracekill: Judge, contract: Contract) -> None:
@@ -88,7 +98,7 @@ def test_flush_beyond_the_promise_forced(gracekill: Judge, contract: Contract) -
 
     Covers escalation-missing, wrong-exit-class; libvirt 8fd3823117.
     """
-    report = gracekill(flush_time=4 * contract.survive + 10, **contract.arguments())
+    report = contract.trial(gracekill, flush_time=4 * contract.survive + 10)
     _check_forced(report, contract)
 
 
@@ -98,7 +108,7 @@ def test_flush_beyond_the_promise_graceful(gracekill: Judge, contract: Contract)
     Covers sigkill-despite-graceful, timeout-returns-success; libvirt 93af79fba3.
     """
     _needs_flags(contract)
-    report = gracekill(flush_time=4 * contract.survive + 10, **contract.arguments(KillFlags(0)))
+    report = contract.trial(gracekill, flush_time=4 * contract.survive + 10, flags=KillFlags(0))
     report.check("escalation", "outcome", "promptness")
     _check_locks(report)
 
@@ -108,7 +118,7 @@ def test_vm_that_never_ends(gracekill: Judge, contract: Contract) -> None:
 
     Covers flush-blocked, unbounded-after-kill; rabbitmq-server#15498.
     """
-    _check_forced(gracekill(flush_profile="never", **contract.arguments()), contract)
+    _check_forced(contract.trial(gracekill, flush_profile="never"), contract)
 
 
 def test_vm_that_ignores_sigterm(gracekill: Judge, contract: Contract) -> None:
@@ -116,7 +126,7 @@ def test_vm_that_ignores_sigterm(gracekill: Judge, contract: Contract) -> None:
 
     Covers sigterm-blocked, sigterm-no-exit; libvirt f84aedad09.
     """
-    _check_forced(gracekill(on_term="ignore", **contract.arguments()), contract)
+    _check_forced(contract.trial(gracekill, on_term="ignore"), contract)
 
 
 def test_vm_that_stops_itself(gracekill: Judge, contract: Contract) -> None:
@@ -124,7 +134,7 @@ def test_vm_that_stops_itself(gracekill: Judge, contract: Contract) -> None:
 
     Covers stopped-child; libvirt 6459af6a43.
     """
-    report = gracekill(flush_time=0.2, on_term=Stop(at=8), **contract.arguments())
+    report = contract.trial(gracekill, flush_time=0.2, on_term=Stop(at=8))
     _check_forced(report, contract)
 
 
@@ -133,7 +143,7 @@ def test_sigterm_before_the_handlers(gracekill: Judge, contract: Contract) -> No
 
     Covers early-sigterm; QEMU writes its pid file before it has handlers.
     """
-    report = gracekill(ready_after=2 * contract.survive, **contract.arguments())
+    report = contract.trial(gracekill, ready_after=2 * contract.survive)
     report.check("escalation", "outcome", "promptness")
     _check_locks(report)
 
@@ -144,9 +154,7 @@ def test_crash_in_the_flush(gracekill: Judge, contract: Contract, ending: dict[s
 
     Covers torn-write, wrong-exit-class, sleeps-full-grace.
     """
-    report = gracekill(
-        flush_time=0.2, on_term=Crash(at=32, **ending), **contract.arguments()
-    )
+    report = contract.trial(gracekill, flush_time=0.2, on_term=Crash(at=32, **ending))
     report.check("escalation", "outcome", "promptness")
     _check_locks(report)
 
@@ -159,7 +167,7 @@ def test_dead_already(gracekill: Judge, fake_qemu: StartFake, contract: Contract
     topology = "child" if contract.kind in ("popen", "process") else "reaped"
     fake = fake_qemu(topology=topology)
     fake.kill()
-    report = gracekill(vm=fake, **contract.arguments())
+    report = contract.trial(gracekill, vm=fake)
     report.check("escalation", "outcome", "promptness")
     _check_locks(report)
 
@@ -171,8 +179,8 @@ def test_reaped_late(gracekill: Judge, contract: Contract) -> None:
     """
     if contract.kind in ("popen", "process"):
         pytest.skip(f"a {contract.kind} routine reaps its VM itself")
-    gracekill(
-        flush_time=0.2, topology="zombie", reaper_delay=contract.survive, **contract.arguments()
+    contract.trial(
+        gracekill, flush_time=0.2, topology="zombie", reaper_delay=contract.survive
     ).check()
 
 
@@ -181,9 +189,7 @@ def test_second_sigterm_hurts(gracekill: Judge, contract: Contract) -> None:
 
     Covers second-sigterm-aborts; cockroach#50539.
     """
-    gracekill(
-        flush_time=0.3 * contract.survive, on_second_term="abort", **contract.arguments()
-    ).check()
+    contract.trial(gracekill, flush_time=0.3 * contract.survive, on_second_term="abort").check()
 
 
 def test_exit_long_after_the_flush(gracekill: Judge, contract: Contract) -> None:
@@ -191,7 +197,7 @@ def test_exit_long_after_the_flush(gracekill: Judge, contract: Contract) -> None
 
     Covers teardown-before-exit, resource-outlives-exit; LXD 05ec8903b7.
     """
-    gracekill(flush_time=0.1, linger=0.2 * contract.survive, **contract.arguments()).check()
+    contract.trial(gracekill, flush_time=0.1, linger=0.2 * contract.survive).check()
 
 
 def test_helpers_are_gone(gracekill: Judge, contract: Contract) -> None:
@@ -199,7 +205,7 @@ def test_helpers_are_gone(gracekill: Judge, contract: Contract) -> None:
 
     Covers leftover-children; libvirt 7a232286b9.
     """
-    gracekill(flush_time=0.1, helpers=2, **contract.arguments()).check()
+    contract.trial(gracekill, flush_time=0.1, helpers=2).check()
 
 
 @pytest.mark.parametrize("kind", ["other", "same", "list", "define"])
@@ -210,9 +216,7 @@ def test_other_work_goes_on(gracekill: Judge, contract: Contract, kind: str) -> 
     """
     if contract.kind != "driver":
         pytest.skip(f"a {contract.kind} routine has no driver that others could wait for")
-    gracekill(
-        flush_time=0.3 * contract.survive, contenders=(kind,) * 4, **contract.arguments()
-    ).check()
+    contract.trial(gracekill, flush_time=0.3 * contract.survive, contenders=(kind,) * 4).check()
 
 
 def test_nowait_does_not_wait(gracekill: Judge, contract: Contract) -> None:
@@ -221,16 +225,14 @@ def test_nowait_does_not_wait(gracekill: Judge, contract: Contract) -> None:
     Covers wait-cancelled-is-timeout, lock-not-restored.
     """
     _needs_flags(contract)
-    report = gracekill(
-        flush_time=0.3 * contract.survive, **contract.arguments(KillFlags.NOWAIT)
-    )
+    report = contract.trial(gracekill, flush_time=0.3 * contract.survive, flags=KillFlags.NOWAIT)
     report.check("data", "escalation", "outcome", "promptness")
     _check_locks(report)
     assert report.elapsed < 0.3 * contract.survive, "NOWAIT waited for the whole flush"
 
 
 def _check_forced(report: Report, contract: Contract) -> None:
-    """The VM could not be saved: it was killed, in time, truthfully, and with the locks in order."""
+    """The VM could not be saved: it was killed, in time, truthfully, the locks in order."""
     report.check("escalation", "outcome", "promptness")
     _check_locks(report)
     if contract.flagged:
@@ -246,4 +248,7 @@ def _needs_flags(contract: Contract) -> None:
         pytest.skip("the routine takes no flags")
 
 
-__all__ = ["contract", *sorted(name for name in dir() if name.startswith("test_"))]
+__all__ = [  # noqa: PLE0604 - strings they are, and a list by hand would miss the next case
+    "contract",
+    *sorted(name for name in dir() if name.startswith("test_")),
+]

@@ -10,7 +10,7 @@ from pytest_gracekill.report import VERDICTS
 if TYPE_CHECKING:
     from pytest_gracekill.report import Report
 
-_WIDTH = 96  # pytest puts "E   " before every line of a failure
+_WIDTH = 100
 
 
 def table(report: Report) -> str:

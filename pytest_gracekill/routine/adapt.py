@@ -38,7 +38,7 @@ class Adapted:
         return name in self.parameters
 
     def call(self, offered: Mapping[str, object], given: frozenset[str]) -> object:
-        """Call it with what it wants of ``offered``; ``given`` also go to parameters with a default.
+        """Call it with what it wants of ``offered``; ``given`` also override a default.
 
         ``offered`` has a value for every name that :func:`adapt` accepts.
         """

@@ -30,7 +30,12 @@ def judge(evidence: Evidence) -> Verdict | NotJudged:
         return NotJudged(name="data", reason="FORCE|NOWAIT asks for SIGKILL at once")
     audit = evidence.audit
     blocks = evidence.knobs.blocks
-    damage = {"lost": audit.lost, "torn": audit.torn, "stale": audit.stale, "phantom": audit.phantom}
+    damage = {
+        "lost": audit.lost,
+        "torn": audit.torn,
+        "stale": audit.stale,
+        "phantom": audit.phantom,
+    }
     found = [(word, damage[kind]) for kind, word in _WORDS if damage[kind]]
     if not found and audit.problem is not None:
         return Verdict(name="data", status="unknown", word="unknown", evidence=audit.problem)

@@ -40,9 +40,8 @@ def judge(evidence: Evidence) -> Verdict | NotJudged:
             also=tuple(words[1:]),
             evidence="; ".join(texts),
             detail=tuple(detail),
-            advice="take the locks in one order everywhere: unlock the domain before the driver's lock"
-            if evidence.promise.takes_driver
-            else "take the locks in one order everywhere",
+            advice="take the locks in one order everywhere"
+            + (": unlock the domain first" if evidence.promise.takes_driver else ""),
         )
     return Verdict(
         name="deadlock",

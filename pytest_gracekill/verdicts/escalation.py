@@ -34,7 +34,7 @@ def judge(evidence: Evidence) -> Verdict | NotJudged:
     ]
     if not findings:
         return Verdict(name="escalation", status="ok", word="ok", evidence=_sequence(evidence))
-    word, text, advice = findings[0]
+    word, _, advice = findings[0]
     return Verdict(
         name="escalation",
         status="broken",
@@ -76,10 +76,11 @@ def _stranger(evidence: Evidence) -> Finding | None:
     hit = next((signal for signal in evidence.signals if signal.refused), None)
     if hit is None:
         return None
+    where = f" ({hit.site})" if hit.site else ""
+    what = f"{signal_name(hit.signum)} to {hit.target} at {evidence.stamp(hit.at_ns)}"
     return (
         "STRANGER",
-        f"{signal_name(hit.signum)} to {hit.target} at {evidence.stamp(hit.at_ns)}, refused"
-        f"{f' ({hit.site})' if hit.site else ''}",
+        f"{what}, refused{where}",
         "signal only the VM that was started: check the pid, keep a pidfd from before the wait",
     )
 
@@ -105,10 +106,10 @@ def _killed_early(evidence: Evidence) -> Finding | None:
     grace = 0.0 if first is None else (killed - first) / 1e9
     if grace >= promise.survive - TOLERANCE:
         return None
+    figures = f"the flush needed {promise.survive:.2f} s, the grace was {grace:.2f} s"
     return (
         "KILLED EARLY",
-        f"{_sequence(evidence)}; the flush needed {promise.survive:.2f} s, the grace was"
-        f" {grace:.2f} s",
+        f"{_sequence(evidence)}; {figures}",
         _more_grace(evidence, promise.survive),
     )
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pytest_gracekill.child.knobs import Knobs
     from pytest_gracekill.report import Call
     from pytest_gracekill.witness.contenders import Contender
-    from pytest_gracekill.witness.history import Frame, History
+    from pytest_gracekill.witness.history import Frame, History, Hold
     from pytest_gracekill.witness.leftovers import Leftovers
     from pytest_gracekill.witness.lock_order import OrderCycle
     from pytest_gracekill.witness.signals import SentSignal
@@ -32,8 +32,8 @@ SHORTEST_WAIT = 0.100
 class Promise:
     """What the routine promised, by its flags or by what the test said of it.
 
-    ``force``: it may and shall send SIGKILL; ``None``: nothing was said. ``survive``: the flush time
-    in seconds that it promises to survive, ``None`` where there is none.
+    ``force``: it may and shall send SIGKILL; ``None``: nothing was said. ``survive``: the flush
+    time in seconds that it promises to survive, ``None`` where there is none.
     """
 
     force: bool | None
@@ -63,8 +63,8 @@ class Evidence:
     """One trial as it was seen. Times are CLOCK_MONOTONIC nanoseconds, in child and parent alike.
 
     ``returned_ns`` is the moment of the cut when the routine was cut off. ``alive_at_return``: the
-    VM had not exited then, with :data:`TOLERANCE`. ``exit_ns`` is ``None`` when the trial had to end
-    the VM itself (``ended_by_trial``), and ``audit`` too.
+    VM had not exited then, with :data:`TOLERANCE`. ``exit_ns`` is ``None`` when the trial had to
+    end the VM itself (``ended_by_trial``).
     """
 
     knobs: Knobs
@@ -100,6 +100,13 @@ class Evidence:
         """A moment as people read it: seconds since the routine was called."""
         return f"t{(at_ns - self.called_ns) / 1e9:+.3f}"
 
+    def since(self, hold: Hold) -> str:
+        """Since when a lock was held, and where it was taken; the caller's are held at the call."""
+        if hold.actor == self.routine_actor and hold.acquired_ns <= self.called_ns:
+            return "since the call"
+        where = f", taken at {hold.site[0]}" if hold.site else ""
+        return f"since {self.stamp(hold.acquired_ns)}{where}"
+
     @property
     def killed_ns(self) -> int | None:
         """When SIGKILL reached the VM: as recorded, or by its effect when nobody saw it sent."""
@@ -117,5 +124,3 @@ class Evidence:
             if entry.event == "block":
                 return int(str(entry.fields["index"])), entry.at_ns
         return None
-
-

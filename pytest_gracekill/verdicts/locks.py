@@ -37,7 +37,7 @@ def judge(evidence: Evidence) -> Verdict | NotJudged:
         words.append("HELD OVER WAIT")
         texts = texts if words[0] == "LOCK LOST" else []
         texts += [
-            f"{hold.lock} held for {seconds:.3f} s of the wait (taken at {_site(hold)}), wanted"
+            f"{hold.lock} held for {seconds:.3f} s of the wait ({evidence.since(hold)}), wanted"
             f" meanwhile by {_names(waiters)}"
             for hold, seconds, waiters in over
         ]
@@ -60,10 +60,6 @@ def _names(names: tuple[str, ...]) -> str:
     if not names:
         return "none"
     return " and ".join(names) if len(names) < 3 else ", ".join(names)  # noqa: PLR2004 - prose
-
-
-def _site(hold: Hold) -> str:
-    return str(hold.site[0]) if hold.site else "an unknown place"
 
 
 def held_over_wait(evidence: Evidence) -> list[tuple[Hold, float, tuple[str, ...]]]:

@@ -64,11 +64,13 @@ def _claimed_success(evidence: Evidence) -> tuple[str, str, str] | None:
 def _claimed_failure(evidence: Evidence) -> tuple[str, str, str] | None:
     if evidence.call.success or evidence.alive_at_return or evidence.exit_ns is None:
         return None
-    # a death in the last milliseconds can't be known to the routine
-    if evidence.returned_ns - evidence.exit_ns < TOLERANCE * 1e9:
+    error = evidence.call.error
+    # a death in the last milliseconds can't be known to the routine, unless it says so itself
+    knew = isinstance(error, ProcessLookupError) or type(error).__name__ == "NoSuchProcess"
+    if evidence.returned_ns - evidence.exit_ns < TOLERANCE * 1e9 and not knew:
         return None
     died = f"the VM was dead since {evidence.stamp(evidence.exit_ns)}"
-    if evidence.call.error is not None:
+    if error is not None:
         return "RAISED", died, "an end of the VM is what was asked for: don't raise for it"
     return "LIED", died, "look at the process once more before a failure is reported"
 

@@ -1,8 +1,8 @@
 """Did the other threads go on while the routine waited?
 
 A contender stands still when it waits, directly or behind others, for a lock that a thread in the
-routine holds. The chain is followed through the recorded holds and waits, so that a slow machine, or
-a contender that waits for another one, is no finding. Only traced locks are seen.
+routine holds. The chain is followed through the recorded holds and waits, so that a slow machine,
+or a contender that waits for another one, is no finding. Only traced locks are seen.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
     from pytest_gracekill.verdicts.evidence import Evidence
     from pytest_gracekill.witness.history import Hold, Wait
+
+#: From here on a stall is told in whole milliseconds.
+SHORTEST_SHOWN = 0.010
 
 
 def judge(evidence: Evidence) -> Verdict | NotJudged:
@@ -47,7 +50,8 @@ def judge(evidence: Evidence) -> Verdict | NotJudged:
         )
     stalls = find_stalls(evidence)
     if stalls:
-        worst = max(stalls, key=lambda stall: stall.blocked_ns)
+        # the longest chain tells most: who stood behind whom
+        worst = max(stalls, key=lambda stall: (len(stall.chain), stall.blocked_ns))
         return Verdict(
             name="progress",
             status="broken",
@@ -63,13 +67,13 @@ def judge(evidence: Evidence) -> Verdict | NotJudged:
         name="progress",
         status="ok",
         word="ok",
-        evidence=f"{len(evidence.contenders)} contenders, longest stall {during * 1e3:.0f} ms during"
-        f" the wait ({before * 1e3:.0f} ms before it)",
+        evidence=f"{len(evidence.contenders)} contenders, longest stall {_ms(during)} during the"
+        f" wait ({_ms(before)} before it)",
     )
 
 
 def longest(evidence: Evidence, *, during: bool) -> float:
-    """The longest operation of any contender, in seconds, during the routine's wait or before it."""
+    """The longest operation of any contender, in seconds, during the wait or before it."""
     spans = [0]
     for contender in evidence.contenders:
         for started, ended in contender.spans:
@@ -88,6 +92,9 @@ class Link:
 
     wait: Wait
     hold: Hold
+
+
+_NOBODY: tuple[Link, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,15 +121,18 @@ def find_stalls(evidence: Evidence) -> list[Stall]:
 
 
 def describe(stall: Stall, evidence: Evidence) -> Iterator[str]:
-    """The chain as people read it: who waits for which lock, held by whom, since when, from where."""
+    """The chain as people read it: who waits for which lock, held by whom, since when."""
     for link in stall.chain:
         waiter = _name(link.wait.actor, evidence)
         holder = _name(link.hold.actor, evidence)
-        at = f", taken at {link.hold.site[0]}" if link.hold.site else ""
         yield (
             f"{waiter} waited for {link.wait.lock} from {evidence.stamp(link.wait.since_ns)},"
-            f" held by {holder} since {evidence.stamp(link.hold.acquired_ns)}{at}"
+            f" held by {holder} {evidence.since(link.hold)}"
         )
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1e3:.0f} ms" if seconds >= SHORTEST_SHOWN else f"{seconds * 1e3:.1f} ms"
 
 
 def _name(actor: str, evidence: Evidence) -> str:
@@ -169,7 +179,7 @@ class _Blame:
                 begin = max(hold.acquired_ns, since)
                 finish = min(hold.released_ns or until, until)
                 if hold.actor == self._routine:
-                    blocked, behind = finish - begin, ()
+                    blocked, behind = finish - begin, _NOBODY
                 elif hold.actor == actor or hold.actor in seen:
                     continue
                 else:

@@ -27,7 +27,7 @@ def judge(evidence: Evidence) -> Verdict | NotJudged:
             name="promptness",
             status="ok",
             word="ok",
-            evidence=f"returned after {evidence.wait:.3f} s, within its budget; the VM had not exited",
+            evidence=f"returned after {evidence.wait:.3f} s, in its budget; the VM had not exited",
         )
     # a VM that was dead before the call can't be noticed before the call
     lag = (evidence.returned_ns - max(evidence.exit_ns, evidence.called_ns)) / 1e9

@@ -39,7 +39,9 @@ class Leftovers:
     locked: tuple[str, ...]
 
     def __str__(self) -> str:
-        return f"{self.started} processes started, {len(self.orphans)} alive, {len(self.locked)} locks"
+        return (
+            f"{self.started} processes started, {len(self.orphans)} alive, {len(self.locked)} locks"
+        )
 
 
 def look(
@@ -73,5 +75,3 @@ def _ended(pid: int, deadline: float) -> bool:
         return bool(poll.poll(max(deadline - time.monotonic(), 0.0) * 1000))
     finally:
         os.close(fd)
-
-

@@ -1,10 +1,10 @@
 """The signal recorder: every signal that the process sends during a trial, seen before it is sent.
 
-``os.kill``, ``os.killpg`` and ``signal.pidfd_send_signal`` are replaced for the length of the trial,
-in their modules and wherever a module has bound them by name; ``subprocess`` and ``psutil`` go
-through them. Signals to pid 0, -1, our own group or process, or a process without the trial's mark
-are refused with EPERM and recorded. Signals from C code or from other processes are not seen here:
-the journal of the VM has those that reach it.
+``os.kill``, ``os.killpg`` and ``signal.pidfd_send_signal`` are replaced for the length of the
+trial, in their modules and wherever a module has bound them by name; ``subprocess`` and ``psutil``
+go through them. Signals to pid 0, -1, our own group or process, or a process without the trial's
+mark are refused with EPERM and recorded. Signals from C code or from other processes are not seen
+here: the journal of the VM has those that reach it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from pytest_gracekill.witness.history import Frame, current_stack
 
@@ -75,7 +75,7 @@ class SignalRecorder:
         self._history = history
         self._patched: list[tuple[dict[str, object], str, object]] = []
 
-    def __enter__(self) -> SignalRecorder:
+    def __enter__(self) -> Self:
         replacements: dict[int, object] = {}
         if hasattr(os, "kill"):
             replacements[id(os.kill)] = self._wrap(os.kill, self._target_of_kill)
@@ -127,7 +127,7 @@ class SignalRecorder:
                 failure = PermissionError(
                     errno.EPERM, f"gracekill refuses {signal_name(signum)} to {target}"
                 )
-            self._note(at_ns, int(signum), target, is_vm, allowed, failure)
+            self._note(at_ns, int(signum), target, is_vm=is_vm, allowed=allowed, failure=failure)
             if failure is not None:
                 raise failure
 
@@ -138,8 +138,9 @@ class SignalRecorder:
         at_ns: int,
         signum: int,
         target: str,
-        is_vm: bool,  # noqa: FBT001 - internal
-        allowed: bool,  # noqa: FBT001
+        *,
+        is_vm: bool,
+        allowed: bool,
         failure: OSError | None,
     ) -> None:
         actor = threading.current_thread().name

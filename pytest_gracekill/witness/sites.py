@@ -105,11 +105,21 @@ def _own_site(start: FrameType | None) -> Site:
     return site
 
 
-def frames_of(site: Site) -> tuple[Frame, ...]:
-    """Look up files, lines and functions of a site, innermost first."""
-    return tuple(
-        _frame(cast("CodeType", site[i]), cast("int", site[i + 1])) for i in range(0, len(site), 2)
-    )
+def frames_of(site: Site, known: dict[tuple[int, int], Frame] | None = None) -> tuple[Frame, ...]:
+    """Look up files, lines and functions of a site, innermost first.
+
+    :param known: what has been looked up already, for whoever reads many sites that stay alive.
+    """
+    known = {} if known is None else known
+    frames = []
+    for index in range(0, len(site), 2):
+        code, offset = cast("CodeType", site[index]), cast("int", site[index + 1])
+        # by identity, since the hash of a code object is that of all its contents
+        key = id(code), offset
+        if key not in known:
+            known[key] = _frame(code, offset)
+        frames.append(known[key])
+    return tuple(frames)
 
 
 def current_stack(ident: int) -> tuple[Frame, ...]:

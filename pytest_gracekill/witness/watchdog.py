@@ -10,7 +10,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from pytest_gracekill.witness.history import current_stack
 
@@ -25,7 +25,7 @@ _BETWEEN_INTERRUPTS = 0.05
 
 
 class CutOff(BaseException):
-    """Raised in the thread of a call that outlived its budget. Not an Exception: nobody handles it."""
+    """Raised in the thread of a call that outlived its budget; no Exception: nobody handles it."""
 
 
 class Watchdog:
@@ -44,7 +44,9 @@ class Watchdog:
         self._done = threading.Event()
         self._armed = False
         self._previous: object = None
-        self._thread = threading.Thread(target=self._watch, name="gracekill:watchdog-1", daemon=True)
+        self._thread = threading.Thread(
+            target=self._watch, name="gracekill:watchdog-1", daemon=True
+        )
 
     @property
     def _interruptible(self) -> bool:
@@ -54,7 +56,7 @@ class Watchdog:
             and signal.getsignal(signal.SIGURG) is not None
         )
 
-    def __enter__(self) -> Watchdog:
+    def __enter__(self) -> Self:
         if self._interruptible and sys.platform != "win32":
             # SIGURG: ignored by default, so that one that comes late harms nobody
             self._previous = signal.signal(signal.SIGURG, self._interrupt)

@@ -1,4 +1,4 @@
-"""The driver lock is taken again while the domain lock is held: libvirt's THREADS.txt forbids it."""
+"""The driver lock is taken again under the domain lock: libvirt's THREADS.txt forbids it."""
 
 from pytest_gracekill import Domain, Driver, KillFlags, KillPolicy, KillResult, process_kill
 

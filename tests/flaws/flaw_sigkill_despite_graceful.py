@@ -10,7 +10,5 @@ def destroy(driver: Driver, domain: Domain, flags: KillFlags) -> KillResult:
     result = process_kill(driver, domain, flags, policy=KillPolicy(grace=0.2, reap=0.1))
     if not result.ok:
         # FLAW sigkill-despite-graceful: nobody allowed that
-        return process_kill(
-            driver, domain, KillFlags.FORCE, policy=KillPolicy(grace=0.1, reap=2.0)
-        )
+        return process_kill(driver, domain, KillFlags.FORCE, policy=KillPolicy(grace=0.1, reap=2.0))
     return result

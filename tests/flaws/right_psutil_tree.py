@@ -2,7 +2,7 @@
 
 import psutil
 
-TRIAL = {"flush_time": 0.3, "force": True, "topology": "wrapped"}
+TRIAL = {"flush_time": 0.3, "force": True, "helpers": 2}
 
 
 def destroy(process: psutil.Process) -> None:

@@ -1,16 +1,16 @@
 """Every wrong routine is caught and named, every right one raises no alarm.
 
-One file a routine: ``flaw_MODE.py`` has the wrong line marked with ``# FLAW mode``, ``CAUGHT`` (verdict
--> word, or words of which one must be there) and ``TRIAL`` (arguments of the trial).
+One file a routine: ``flaw_MODE.py`` has the wrong line marked with ``# FLAW mode``, ``CAUGHT``
+(verdict -> word, or words of which one must be there) and ``TRIAL`` (arguments of the trial).
 """
 
 from __future__ import annotations
 
 import inspect
 import re
-import runpy
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -24,15 +24,21 @@ FLAWS = sorted(HERE.glob("flaw_*.py"))
 RIGHT = sorted(HERE.glob("right_*.py"))
 
 
-def load(path: Path) -> tuple[Callable[..., object], dict[str, object], dict[str, object]]:
+def load(
+    path: Path,
+) -> tuple[Callable[..., object], dict[str, Any], dict[str, str | tuple[str, ...]]]:
     """The routine of a file (its last public function), the trial's arguments, what is expected."""
-    names = runpy.run_path(str(path))
+    spec = spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
     functions = [
         value
-        for name, value in names.items()
-        if inspect.isfunction(value) and not name.startswith("_") and value.__module__ == "<run_path>"
+        for name, value in vars(module).items()
+        if inspect.isfunction(value) and not name.startswith("_") and value.__module__ == path.stem
     ]
-    return functions[-1], names["TRIAL"], names.get("CAUGHT", {})
+    return functions[-1], module.TRIAL, getattr(module, "CAUGHT", {})
 
 
 @pytest.mark.parametrize("path", FLAWS, ids=lambda path: path.stem)

@@ -2,103 +2,111 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_gracekill import settings, trial
+from pytest_gracekill.child.knobs import Crash, Stall
+from pytest_gracekill.errors import UsageError
+from pytest_gracekill.routine.policy import KillPolicy
+from pytest_gracekill.routine.process_kill import process_kill
+from pytest_gracekill.settings import SETTINGS, Value
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
     from conftest import RunPytest
 
-# spawn is made to fail: whatever starts a process shows as another error
-TRIAL = """
-import pytest
-import pytest_gracekill.lab, pytest_gracekill.child.handle
-from pytest_gracekill import *
 
-@pytest.fixture(autouse=True)
-def no_process(monkeypatch):
-    def refuse(*args, **kwargs):
-        raise AssertionError("a process was started")
-    monkeypatch.setattr("pytest_gracekill.lab.spawn", refuse)
-    monkeypatch.setattr("pytest_gracekill.child.handle.spawn", refuse)
-
-def no_first(vm): ...
-def no_parameter(): ...
-def wants_more(pid, colour): ...
-async def coroutine(pid): ...
-def takes_pid(pid): ...
-def takes_popen(popen): ...
-
-{marker}
-def test_it(gracekill, fake_qemu):
-    {call}
-"""
-
-CALLS = {
-    "gracekill(flush_time=-1)": ("flush_time=-1", "0 or more"),
-    "gracekill(flush_time=float('nan'))": ("flush_time=nan",),
-    "gracekill(flush_tim=1)": ("'flush_tim'", "did you mean 'flush_time'?"),
-    "gracekill(on_term='explode')": ("on_term='explode'", "'flush'"),
-    "gracekill(topology='tree')": ("topology='tree'", "'reaped'"),
-    "gracekill(on_term=Crash(at=64, exit=1))": ("64", "63"),
-    "gracekill(blocks=0)": ("blocks=0",),
-    "gracekill(block_size=1000)": ("block_size=1000", "512"),
-    "gracekill(policy=KillPolicy(grace=0.1, wait='poll'))": ("grace", "poll"),
-    "gracekill(policy=3)": ("policy=3", "KillPolicy"),
-    "gracekill(flags=8)": ("flags=8", "FORCE"),
-    "gracekill(slack=-0.1)": ("slack=-0.1", "0 or more"),
-    "gracekill(survive='long')": ("survive='long'", "seconds"),
-    "gracekill(contenders=-1)": ("contenders=-1",),
-    "gracekill(contenders=('some',))": ("'some'", "other, same, list, define"),
-    "gracekill(lookup='quick')": ("lookup='quick'", "'coupled'"),
-    "gracekill(budget=0)": ("budget=0", "above 0"),
-    "gracekill(no_first)": ("no_first", "'vm'", "pid", "popen", "process", "driver"),
-    "gracekill(no_parameter)": ("no_parameter", "no parameter"),
-    "gracekill(wants_more)": ("wants_more", "'colour'", "flags"),
-    "gracekill(coroutine)": ("coroutine", "plain callable"),
-    "gracekill(42)": ("42", "callable"),
-    "gracekill(takes_pid, flags=1)": ("takes_pid", "no flags", "force=True"),
-    "gracekill(takes_pid, policy=KillPolicy())": ("takes_pid", "no policy"),
-    "gracekill(takes_popen, topology='reaped')": ("topology='reaped'", "'popen'", "child"),
-    "gracekill(vm=12)": ("vm=12", "FakeQemu"),
-    "gracekill().check('date')": ("started",),
-    "fake_qemu(linger=-2)": ("linger=-2", "0 or more"),
-    "fake_qemu(helper={'session'})": ("helper",),
-    "fake_qemu(slack=1)": ("'slack'",),
-}
+def no_first(vm: object) -> None: ...
+def no_parameter() -> None: ...
+def wants_more(pid: int, colour: str) -> None: ...
+async def coroutine(pid: int) -> None: ...
+def takes_pid(pid: int) -> None: ...
+def takes_popen(popen: object) -> None: ...
 
 
-@pytest.mark.parametrize("call", [call for call in CALLS if "check" not in call])
-def test_in_the_call(run_pytest: RunPytest, call: str) -> None:
-    result = run_pytest(TRIAL.format(marker="", call=call))
-    result.assert_outcomes(failed=1)
-    text = result.stdout.str()
-    assert "a process was started" not in text
-    assert "UsageError" in text
-    for part in CALLS[call]:
-        assert part in text, text
-    if "KillPolicy(grace" not in call:
-        assert "(from the call)" in text
+ARGUMENTS: list[tuple[dict[str, object], tuple[str, ...]]] = [
+    ({"flush_time": -1}, ("flush_time=-1", "seconds from 0")),
+    ({"flush_time": float("nan")}, ("flush_time=nan", "finite")),
+    ({"flush_tim": 1}, ("'flush_tim'", "did you mean 'flush_time'?")),
+    ({"on_term": "explode"}, ("on_term='explode'", '"flush"', "Crash")),
+    ({"topology": "tree"}, ("topology='tree'", '"reaped"')),
+    ({"on_term": Crash(at=64, exit=1)}, ("Crash(at=64", "blocks=64", "blocks - 1")),
+    ({"flush_profile": Stall(at=2, seconds=-1)}, ("Stall", "seconds from 0")),
+    ({"blocks": 0}, ("blocks=0", "from 1")),
+    ({"block_size": 1000}, ("block_size=1000", "512")),
+    ({"helper": {"session"}}, ("helper", "helpers=1")),
+    ({"policy": 3}, ("policy=3", "KillPolicy")),
+    ({"flags": 8}, ("flags=8", "FORCE")),
+    ({"flags": True}, ("flags=True", "FORCE")),
+    ({"force": 1}, ("force=1", "True, False or None")),
+    ({"slack": -0.1}, ("slack=-0.1", "0 or more")),
+    ({"survive": "long"}, ("survive='long'", "seconds")),
+    ({"contenders": -1}, ("contenders=-1", "0 or more")),
+    ({"contenders": ("some",)}, ("'some'", "other, same, list, define")),
+    ({"lookup": "quick"}, ("lookup='quick'", "'coupled'")),
+    ({"budget": 0}, ("budget=0", "above 0")),
+    ({"succeeded": 1}, ("succeeded=1", "callable")),
+    ({"vm": 12}, ("vm=12", "FakeQemu")),
+]
+
+
+def refuse() -> Path:
+    raise AssertionError("a folder for a process was made")
+
+
+def plan(routine: object, arguments: dict[str, object], source: str = "the call") -> None:
+    values = {name: Value(value=value, source=source) for name, value in arguments.items()}
+    defaults = settings.from_outside({}, {}, {})
+    trial.plan(
+        routine,  # type: ignore[arg-type]  # anything may be handed in
+        {**defaults, **values},
+        source="the call",
+        directory=refuse,
+        deadline=None,
+    )
 
 
 @pytest.mark.parametrize(
-    ("marker", "parts"),
-    [
-        ("flush_time=-1", ("flush_time=-1",)),
-        ("slack='a'", ("slack='a'",)),
-        ("colour=1", ("'colour'",)),
-    ],
+    ("arguments", "parts"), ARGUMENTS, ids=[str(arguments) for arguments, _ in ARGUMENTS]
 )
-def test_in_the_marker(run_pytest: RunPytest, marker: str, parts: tuple[str, ...]) -> None:
-    result = run_pytest(
-        TRIAL.format(marker=f"@pytest.mark.gracekill({marker})", call="gracekill()")
-    )
-    result.assert_outcomes(failed=1)
-    text = result.stdout.str()
-    assert "a process was started" not in text
-    assert "(from marker gracekill of test_in_the_marker.py::test_it)" in text, text
-    for part in parts:
-        assert part in text
+def test_argument(arguments: dict[str, object], parts: tuple[str, ...]) -> None:
+    with pytest.raises(UsageError) as caught:
+        plan(process_kill, arguments, source="marker gracekill of a test")
+    for part in (*parts, "(from marker gracekill of a test)"):
+        assert part in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("routine", "arguments", "parts"),
+    [
+        (no_first, {}, ("no_first", "'vm'", "pid:", "popen:", "process:", "driver:")),
+        (no_parameter, {}, ("no_parameter", "no parameter")),
+        (wants_more, {}, ("wants_more", "'colour'", "flags", "grace")),
+        (coroutine, {}, ("coroutine", "plain callable")),
+        (42, {}, ("42", "callable")),
+        (takes_pid, {"flags": 1}, ("takes_pid", "no flags", "force=True")),
+        (takes_pid, {"policy": KillPolicy()}, ("takes_pid", "no policy")),
+        (takes_popen, {"topology": "reaped"}, ("topology='reaped'", "'popen'", "child")),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_routine(
+    routine: Callable[..., object], arguments: dict[str, object], parts: tuple[str, ...]
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        plan(routine, arguments)
+    for part in (*parts, "(from the call)"):
+        assert part in str(caught.value)
+
+
+def test_right_values_are_no_error() -> None:
+    with pytest.raises(AssertionError, match="a folder for a process was made"):
+        plan(process_kill, {"flush_time": 0, "contenders": ("same", "list"), "flags": 3})
 
 
 OUTSIDE = [
@@ -112,33 +120,71 @@ OUTSIDE = [
 ]
 
 
-@pytest.mark.parametrize(("name", "value", "error"), OUTSIDE)
+@pytest.mark.parametrize(("name", "text", "error"), OUTSIDE)
+def test_setting_from_outside(name: str, text: str, error: str) -> None:
+    setting = SETTINGS[name]
+    for options, environment, ini, source in (
+        ({name: text}, {}, {}, setting.option),
+        ({}, {setting.variable: text}, {}, f"variable {setting.variable}"),
+        ({}, {}, {name: text}, f"ini option {setting.ini}"),
+        # also one that another would override
+        ({name: "1"}, {setting.variable: text}, {}, f"variable {setting.variable}"),
+    ):
+        with pytest.raises(UsageError, match=re.escape(error)) as caught:
+            settings.from_outside(options, environment, ini)
+        assert f"(from {source})" in str(caught.value)
+
+
 @pytest.mark.parametrize("where", ["option", "variable", "ini"])
-def test_from_outside(
-    run_pytest: RunPytest,
-    pytester: pytest.Pytester,
-    monkeypatch: pytest.MonkeyPatch,
-    where: str,
-    name: str,
-    value: str,
-    error: str,
+def test_a_session_with_a_wrong_setting_does_not_start(
+    run_pytest: RunPytest, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
-    arguments: tuple[str, ...] = ()
-    if where == "option":
-        option = f"--gracekill-{name.replace('_', '-')}"
-        arguments, source = (f"{option}={value}",), option
-    elif where == "variable":
-        source = f"GRACEKILL_{name.upper()}"
-        monkeypatch.setenv(source, value)
-    else:
-        source = f"gracekill_{name}"
-        pytester.makeini(f"[pytest]\n{source} = {value}\n")
+    arguments = ("--gracekill-stall-limit=0",) if where == "option" else ()
+    if where == "variable":
+        monkeypatch.setenv("GRACEKILL_STALL_LIMIT", "0")
+    if where == "ini":
+        pytester.makeini("[pytest]\ngracekill_stall_limit = 0\n")
     result = run_pytest("def test_nothing(): pass", *arguments)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     text = result.stderr.str()
-    assert error in text, text
-    assert source in text
+    assert "stall_limit=0.0: a time in seconds" in text
+    assert {
+        "option": "--gracekill-stall-limit",
+        "variable": "GRACEKILL_STALL_LIMIT",
+        "ini": "gracekill_stall_limit",
+    }[where] in text
     assert "Traceback" not in text
+
+
+def test_a_test_shows_the_users_line_and_one_error(run_pytest: RunPytest) -> None:
+    source = """
+    import pytest
+
+    @pytest.mark.gracekill(slack="a")
+    def test_marker(gracekill):
+        gracekill()
+
+    def test_call(gracekill):
+        gracekill(flush_tim=2)
+
+    def test_fake(fake_qemu):
+        fake_qemu(slack=1)
+
+    def test_verdict(gracekill):
+        gracekill(flush_time=0).check("date")
+    """
+    result = run_pytest(source)
+    result.assert_outcomes(failed=4)
+    text = result.stdout.str()
+    for error in (
+        "slack='a': a time in seconds is needed",
+        "unknown argument 'flush_tim'; did you mean 'flush_time'? (from the call)",
+        "unknown argument 'slack'",
+        "there is no verdict 'date'; those that are judged: data, escalation",
+    ):
+        assert error in text
+    assert "(from marker gracekill of test_a_test_shows_the_users_line_and_one_error.py::" in text
+    assert "pytest_gracekill/" not in re.sub(r"pytest_gracekill/errors.py", "", text), text
 
 
 def test_the_closer_source_wins(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import signal
 import threading
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from pytest_gracekill.witness.locks import Deadlock, DeadlockDetected, LockTrace
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import FrameType
 
     from pytest_gracekill.witness.locks import TracedLock
 
@@ -46,6 +48,11 @@ def until(condition: Callable[[], bool], what: str) -> None:
             return
         pause.wait(0.001)
     raise TimeoutError(f"waited {DEADLINE} s for {what}")
+
+
+def waits_of(tracer: LockTracer) -> list[str]:
+    """The locks that are waited for now."""
+    return [wait.lock for wait in tracer.history.waits if wait.until_ns is None]
 
 
 def line_of(function: Callable[..., object], text: str) -> int:
@@ -237,6 +244,72 @@ def test_handing_a_lock_over_is_no_deadlock() -> None:
     assert tracer.order_cycles() == []
 
 
+def test_a_circle_that_a_hand_over_opens_is_no_deadlock() -> None:
+    """The lock waited for stays taken for long after; only the circle has gone."""
+    tracer = LockTracer()
+    one, two = made(tracer, "lock", "ab")
+    one.acquire()
+    meet = threading.Barrier(2)
+    over = threading.Event()
+
+    def keep() -> None:
+        with two:
+            meet.wait(DEADLINE)
+            one.acquire()
+            over.wait(0.2)
+            one.release()
+
+    def hand_over() -> None:
+        until(lambda: sorted(waits_of(tracer)) == ["a", "b"], "both waits")
+        one.release()
+
+    keeper, giver = Worker("keeper", keep), Worker("giver", hand_over)
+    meet.wait(DEADLINE)
+    until(lambda: waits_of(tracer) == ["a"], "the keeper's wait")
+    with two:
+        pass
+    assert keeper.finish() is None
+    assert giver.finish() is None
+    assert tracer.deadlocks == []
+
+
+def test_an_interrupted_wait_is_no_edge_any_more() -> None:
+    if not hasattr(signal, "pthread_kill"):
+        pytest.skip("no pthread_kill")
+    tracer = LockTracer()
+    one, two = made(tracer, "lock", "ab")
+    main = threading.get_ident()
+    taken, go_on = threading.Event(), threading.Event()
+
+    def interrupt(_signum: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    def hold() -> None:
+        with one:
+            taken.set()
+            until(lambda: waits_of(tracer) == ["a"], "the wait")
+            signal.pthread_kill(main, signal.SIGUSR1)
+            go_on.wait(DEADLINE)
+            with two:
+                pass
+
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    try:
+        holder = Worker("holder", hold)
+        assert taken.wait(DEADLINE)
+        with pytest.raises(KeyboardInterrupt):
+            one.acquire()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    with two:
+        go_on.set()
+        until(lambda: waits_of(tracer) == ["b"], "the holder's wait")
+        # longer than the alarm would take
+        threading.Event().wait(0.2)
+    assert holder.finish() is None
+    assert tracer.deadlocks == []
+
+
 def test_a_known_semaphore_may_take_as_long_as_it_likes() -> None:
     tracer = LockTracer()
     lock = tracer.lock("a")
@@ -265,6 +338,8 @@ def test_timed_waits_are_no_deadlock(timed: str) -> None:
     def take(first: TracedLock, second: TracedLock, timeout: float) -> None:
         with first:
             meet.wait(DEADLINE)
+            if timeout < 0:
+                until(lambda: waits_of(tracer) == ["b"], "the timed wait")
             if second.acquire(timeout=timeout):
                 got.append(True)
                 second.release()
@@ -272,8 +347,8 @@ def test_timed_waits_are_no_deadlock(timed: str) -> None:
                 got.append(False)
 
     workers = [
-        Worker("x", lambda: take(one, two, 0.2)),
-        Worker("y", lambda: take(two, one, -1 if timed == "one" else 0.2)),
+        Worker("x", lambda: take(one, two, 0.3)),
+        Worker("y", lambda: take(two, one, -1 if timed == "one" else 0.3)),
     ]
     assert [worker.finish() for worker in workers] == [None, None]
     assert tracer.deadlocks == []
@@ -286,10 +361,15 @@ def test_stop_switches_the_alarm_off() -> None:
     lock = tracer.lock("a")
     lock.acquire()
     tracer.stop()
-    worker = Worker("giver", lambda: until(lock.locked, "the lock") or threading.Event().wait(0.2))
-    worker2 = Worker("releaser", lambda: worker.finish() or lock.release())
+
+    def hand_over() -> None:
+        # longer than the alarm would take
+        threading.Event().wait(0.2)
+        lock.release()
+
+    worker = Worker("giver", hand_over)
     assert lock.acquire()
-    assert worker2.finish() is None
+    assert worker.finish() is None
     assert tracer.deadlocks == []
     lock.release()
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import threading
+from contextlib import contextmanager
 from itertools import pairwise
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -17,9 +18,13 @@ from pytest_gracekill.witness.history import (
     Hold,
     Wait,
     current_stack,
-    load,
 )
 from pytest_gracekill.witness.locks import LockTracer
+from pytest_gracekill.witness.recording import load
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 
 def test_events_are_sorted_by_time_and_stable() -> None:
@@ -61,12 +66,27 @@ def test_holds_and_waits_of_traced_locks_say_where() -> None:
     assert hold.released_ns >= hold.acquired_ns
 
 
-def test_locks_taken_through_a_context_manager_show_the_users_line() -> None:
+def test_frames_of_contextlib_and_threading_are_left_out() -> None:
     tracer = LockTracer()
-    with tracer.lock("a"):
-        pass
-    assert tracer.history.holds[0].site[0].file == __file__
-    assert "test_locks_taken_through" in tracer.history.holds[0].site[0].function
+    lock = tracer.lock("a")
+
+    @contextmanager
+    def locked() -> Iterator[None]:
+        with lock:
+            yield
+
+    def body() -> None:
+        with locked():
+            pass
+
+    thread = threading.Thread(target=body)
+    thread.start()
+    thread.join(30)
+    (hold,) = tracer.history.holds
+    assert [(frame.file, frame.function) for frame in hold.site] == [
+        (__file__, "locked"),
+        (__file__, "body"),
+    ]
 
 
 def written(path: Path) -> LockTracer:

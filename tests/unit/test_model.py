@@ -24,11 +24,13 @@ from pytest_gracekill.routine.model import (
 )
 from pytest_gracekill.routine.owned_lock import OwnedLock
 from pytest_gracekill.routine.policy import KillPolicy
-from pytest_gracekill.routine.result import KillResult
+from pytest_gracekill.routine.process_kill import process_kill
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import TypeVar
+
+    from pytest_gracekill.routine.result import KillResult
 
     T = TypeVar("T")
 
@@ -214,7 +216,9 @@ class Announcing(OwnedLock):
 @pytest.mark.parametrize("operation", ["look_up", "list_all"])
 @pytest.mark.parametrize(("lookup", "driver_is_held"), [("coupled", True), ("referenced", False)])
 def test_who_waits_for_a_domain_holds_the_driver_only_in_2012(
-    operation: str, lookup: Lookup, driver_is_held: bool
+    operation: str,
+    lookup: Lookup,
+    driver_is_held: bool,  # noqa: FBT001 - a parameter of the test
 ) -> None:
     driver = Driver(lookup=lookup, make_lock=Announcing)
     domain = driver.define("web")
@@ -299,7 +303,6 @@ def test_two_that_destroy_clean_up_once(
     domain = driver.define("web", child)
     stop(child)
     second_came = threading.Event()
-    process_kill = model.process_kill
 
     def announced(*args: object, **kwargs: object) -> KillResult:
         if domain.sent:
@@ -323,7 +326,6 @@ def test_destroy_leaves_the_successor_alone(
 ) -> None:
     driver = Driver()
     domain = driver.define("web", child)
-    process_kill = model.process_kill
 
     def restarted_meanwhile(*args: object, **kwargs: object) -> KillResult:
         result = process_kill(*args, **kwargs)  # type: ignore[arg-type]

@@ -14,8 +14,7 @@ from pytest_gracekill.routine.result import KillResult
 
 
 def test_flags_are_libvirts() -> None:
-    assert KillFlags.FORCE == 1
-    assert KillFlags.NOWAIT == 2
+    assert [(flag.name, flag.value) for flag in KillFlags] == [("FORCE", 1), ("NOWAIT", 2)]
     assert str(KillFlags.FORCE | KillFlags.NOWAIT) == "FORCE|NOWAIT"
     assert str(KillFlags(0)) == "0"
 

@@ -12,6 +12,7 @@ from .record import Record
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal as _signal
+
     from .configuration import Configuration
 else:
     import _signal

@@ -118,6 +118,7 @@ class Machine:
 
     def take(self, until: float) -> "_signal.struct_siginfo | None":
         """Return the next signal, or None when it is `until` (monotonic seconds)."""
+        taken: _signal.struct_siginfo | None
         while True:
             if until == float("inf"):
                 taken = _signal.sigwaitinfo(self._waited)
@@ -141,17 +142,17 @@ class Machine:
     def _serve(self) -> "_signal.struct_siginfo":
         """Be the guest until a signal comes, and return it."""
         if self.configuration.guest == "idle":
-            signal = self.take(monotonic() + QUIET)
-            if signal is not None:
-                return signal
+            early = self.take(monotonic() + QUIET)
+            if early is not None:
+                return early
             from . import flushing  # noqa: F401, PLC0415  # now there is time to load it
         due = monotonic()
         while True:
             busy = self.configuration.guest != "idle"
             due = max(due + WRITE_EVERY, monotonic()) if busy else float("inf")
-            signal = self.take(due)
-            if signal is not None:
-                return signal
+            taken = self.take(due)
+            if taken is not None:
+                return taken
             self._write_as_guest()
 
     def _write_as_guest(self) -> None:
@@ -233,10 +234,15 @@ class Machine:
 
 
 def _default(signal: int) -> None:
-    try:  # noqa: SIM105  # contextlib is start-up time
+    try:
         _signal.signal(signal, _signal.SIG_DFL)
-    except (ValueError, OSError):
-        pass  # not the main thread (leaderless), or SIGKILL: nothing to reset there
+    except OSError:
+        pass  # SIGKILL: nothing to reset there
+    except ValueError:
+        # without a main thread (leaderless) Python leaves dispositions alone
+        import ctypes  # noqa: PLC0415  # loaded already, there
+
+        ctypes.CDLL(None).signal(signal, 0)
 
 
 def _say(text: str) -> None:

@@ -304,7 +304,9 @@ class _Trial:
             alive_at_return=alive,
             ended_by_trial=ended_by_trial,
             audit=self.vm.disk.audit(),
-            history=self.history,
+            # decoded once: there are tens of thousands
+            holds=tuple(self.history.holds),
+            waits=tuple(self.history.waits),
             lock_state=self._lock_state(at_entry, at_return),
             contenders=tuple(self.contenders),
             leftovers=leftovers,

@@ -66,7 +66,10 @@ def process_kill(
 def _pursue(
     pursuit: Pursuit, tenure: Tenure, domain: Domain, wanted: KillFlags, policy: KillPolicy
 ) -> bool | None:
-    """Signal and wait; whether it is dead, ``None`` when that was not waited for."""
+    """Signal and wait; whether it is dead, ``None`` when that was not waited for.
+
+    False also when a signal could not be sent: the pursuit has the errno.
+    """
     # the seed's kill(2) reaches a zombie and does not know it for one
     if policy.wait != "seed" and pursuit.ended():
         return True
@@ -96,7 +99,7 @@ def _result(
         dead, failure = True, None
     ended_by = next((signal.signum for signal in reversed(sent) if signal.alive), None)
     return KillResult(
-        ok=failure is None and dead is not False,
+        ok=dead is not False,
         dead=dead,
         signal=ended_by if dead else None,
         errno=failure,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from pytest_gracekill.child.disk import ranges
 from pytest_gracekill.report import NotJudged, Verdict
+from pytest_gracekill.verdicts.evidence import TOLERANCE
 
 if TYPE_CHECKING:
     from pytest_gracekill.verdicts.evidence import Evidence
@@ -26,6 +27,8 @@ def judge(evidence: Evidence) -> Verdict | NotJudged:
     """Broken when an acknowledged block is missing, half written, old, or was never written so."""
     if evidence.ended_by_trial:
         return NotJudged(name="data", reason="the VM still ran at the end, and the trial ended it")
+    if evidence.dead_before:
+        return NotJudged(name="data", reason="the VM was dead before the routine was called")
     if evidence.promise.nowait and evidence.promise.force:
         return NotJudged(name="data", reason="FORCE|NOWAIT asks for SIGKILL at once")
     audit = evidence.audit
@@ -46,6 +49,15 @@ def judge(evidence: Evidence) -> Verdict | NotJudged:
             word="ok",
             evidence=f"{len(audit.acknowledged)} of {blocks} blocks acknowledged, all on disk",
         )
+    if _starved(evidence):
+        given = f"was given {evidence.grace_given:.2f} s"
+        return Verdict(
+            name="data",
+            status="unknown",
+            word="unknown",
+            evidence=f"the fake needs {evidence.knobs.flush_total:.2f} s and {given}, and was still"
+            f" behind: the machine was too busy; lost: {ranges(audit.lost)}",
+        )
     word, numbers = found[0]
     return Verdict(
         name="data",
@@ -55,6 +67,13 @@ def judge(evidence: Evidence) -> Verdict | NotJudged:
         summary=f"({len(numbers)} of {blocks} blocks: {ranges(numbers)})",
         evidence=_evidence(evidence, word, numbers),
     )
+
+
+def _starved(evidence: Evidence) -> bool:
+    """The flush got the time that it needs and more, undisturbed: then the loss is the machine's."""
+    given = evidence.grace_given
+    undisturbed = evidence.knobs.on_second_term == "ignore" and evidence.knobs.ends_by_itself
+    return undisturbed and given is not None and given > evidence.knobs.flush_total + TOLERANCE
 
 
 def _evidence(evidence: Evidence, word: str, numbers: list[int]) -> str:

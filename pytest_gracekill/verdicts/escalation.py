@@ -98,12 +98,10 @@ def _killed_anyway(evidence: Evidence) -> Finding | None:
 
 def _killed_early(evidence: Evidence) -> Finding | None:
     promise = evidence.promise
-    killed = evidence.killed_ns
+    grace = evidence.grace_given
     asked_for = promise.nowait and promise.force
-    if killed is None or promise.survive is None or promise.force is False or asked_for:
+    if grace is None or promise.survive is None or promise.force is False or asked_for:
         return None
-    first = evidence.first_request_ns
-    grace = 0.0 if first is None else (killed - first) / 1e9
     if grace >= promise.survive - TOLERANCE:
         return None
     figures = f"the flush needed {promise.survive:.2f} s, the grace was {grace:.2f} s"

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pytest_gracekill.child.knobs import Knobs
     from pytest_gracekill.report import Call
     from pytest_gracekill.witness.contenders import Contender
-    from pytest_gracekill.witness.history import Frame, History, Hold
+    from pytest_gracekill.witness.history import Frame, Hold, Wait
     from pytest_gracekill.witness.leftovers import Leftovers
     from pytest_gracekill.witness.lock_order import OrderCycle
     from pytest_gracekill.witness.signals import SentSignal
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 #: SIGKILL by number: Windows has no such name, and this module is imported there.
 SIGKILL = 9
+
+#: SIGHUP, SIGINT and SIGTERM: QEMU takes the three alike.
+STOP_SIGNALS = (1, 2, 15)
 
 #: How exact "at the moment of" is, in seconds: an end of file precedes the exit by milliseconds.
 TOLERANCE = 0.020
@@ -82,7 +85,8 @@ class Evidence:
     alive_at_return: bool
     ended_by_trial: bool
     audit: Audit
-    history: History
+    holds: tuple[Hold, ...]
+    waits: tuple[Wait, ...]
     lock_state: LockState | None
     contenders: tuple[Contender, ...]
     leftovers: Leftovers | None
@@ -113,9 +117,28 @@ class Evidence:
         for signal in self.signals:
             if signal.signum == SIGKILL and signal.reached_vm:
                 return signal.at_ns
-        if self.exit is not None and self.exit.signal == SIGKILL and not self.ended_by_trial:
+        if self.exit is not None and self.exit.signal == SIGKILL and not self.dead_before:
             return self.exit_ns
         return None
+
+    @property
+    def dead_before(self) -> bool:
+        """The VM had ended before the routine was called: what became of it is not its doing."""
+        return self.exit_ns is not None and self.exit_ns < self.called_ns
+
+    @property
+    def grace_given(self) -> float | None:
+        """Seconds from the first stop request to SIGKILL; None without a SIGKILL.
+
+        The request counts from when it was sent, where that was seen: a VM on a busy machine may
+        take note of it late, and its journal with it.
+        """
+        killed = self.killed_ns
+        if killed is None:
+            return None
+        sent = [s.at_ns for s in self.signals if s.signum in STOP_SIGNALS and s.reached_vm]
+        requests = [at for at in (self.first_request_ns, *sent) if at is not None]
+        return (killed - min(requests)) / 1e9 if requests else 0.0
 
     @property
     def last_durable(self) -> tuple[int, int] | None:

@@ -70,9 +70,8 @@ def held_over_wait(evidence: Evidence) -> list[tuple[Hold, float, tuple[str, ...
     if evidence.wait < SHORTEST_WAIT:
         return []
     found = []
-    waits = evidence.history.waits
     needed = (evidence.returned_ns - evidence.called_ns) / 2
-    for hold in evidence.history.holds:
+    for hold in evidence.holds:
         if hold.actor != evidence.routine_actor:
             continue
         start = max(hold.acquired_ns, evidence.called_ns)
@@ -81,7 +80,7 @@ def held_over_wait(evidence: Evidence) -> list[tuple[Hold, float, tuple[str, ...
             continue
         waiters = {
             wait.actor
-            for wait in waits
+            for wait in evidence.waits
             if wait.lock == hold.lock
             and wait.actor != hold.actor
             and min(wait.until_ns or end, end) - max(wait.since_ns, start) > SHORTEST_WAIT / 2 * 1e9

@@ -150,7 +150,7 @@ class _Blame:
         self._start = evidence.called_ns
         self._end = evidence.returned_ns
         self._holds: dict[str, list[Hold]] = defaultdict(list)
-        for hold in evidence.history.holds:
+        for hold in evidence.holds:
             self._holds[hold.lock].append(hold)
         for holds in self._holds.values():
             holds.sort(key=lambda hold: hold.acquired_ns)
@@ -158,7 +158,7 @@ class _Blame:
             lock: [hold.acquired_ns for hold in holds] for lock, holds in self._holds.items()
         }
         self._waits: dict[str, list[Wait]] = defaultdict(list)
-        for wait in evidence.history.waits:
+        for wait in evidence.waits:
             if (wait.until_ns or self._end) - wait.since_ns >= self.SHORT_NS:
                 self._waits[wait.actor].append(wait)
 

@@ -145,6 +145,7 @@ def test_kill_spares_a_process_that_has_only_the_write_end(tmp_path: Path) -> No
     assert bystander.returncode == 0
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_forked_child_of_ours_neither_keeps_nor_ends_the_fake(tmp_path: Path) -> None:
     fake = spawn(Knobs(), tmp_path / "fake")
     try:

@@ -392,11 +392,13 @@ class _Trial:
     ) -> LockState | None:
         if self.tracer is None:
             return None
+        # a lock that was handed over between threads has no owner any more, and is nobody's loss
+        handed_over = {lock.name for lock in self.tracer.locks if lock.is_semaphore}
         return LockState(
             traced=len(self.tracer.locks),
             acquisitions=self.tracer.acquisitions,
-            at_entry=at_entry,
-            at_return=at_return,
+            at_entry=tuple(name for name in at_entry if name not in handed_over),
+            at_return=tuple(name for name in at_return if name not in handed_over),
             deadlocks=tuple(self.tracer.deadlocks),
             cycles=tuple(self.tracer.order_cycles()),
         )

@@ -112,10 +112,11 @@ class FakeQemu:
                 # somebody may have stopped it, and it has to tell how the VM ended
                 self._process.send_signal(signal.SIGCONT)
             # the VM first: those who reap it say how it ended, and leave no zombie
-            struck.append(self._mark.strike(self.pid))
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
             self._ending.wait(deadline - time.monotonic())
             self._end_infrastructure(deadline)
-            struck += [self._mark.strike(pid) for pid in self.processes()]
+            struck = [fd for pid in self.processes() if (fd := self._mark.strike(pid)) >= 0]
             self._mark.sweep()
             if not self._mark.gone(deadline - time.monotonic()):
                 raise TimeoutError(
@@ -123,12 +124,10 @@ class FakeQemu:
                     + ", ".join(f"pid {pid} ({marks.state(pid)})" for pid in self._mark.holders())
                 )
             for pidfd in struck:
-                if pidfd >= 0:
-                    marks.await_end(pidfd, deadline - time.monotonic())
+                marks.await_end(pidfd, deadline - time.monotonic())
         finally:
             for pidfd in struck:
-                if pidfd >= 0:
-                    os.close(pidfd)
+                os.close(pidfd)
         self._process.wait(max(0.1, deadline - time.monotonic()))
 
     def _end_infrastructure(self, deadline: float) -> None:

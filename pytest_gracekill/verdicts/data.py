@@ -25,12 +25,9 @@ _WORDS = (
 
 def judge(evidence: Evidence) -> Verdict | NotJudged:
     """Broken when an acknowledged block is missing, half written, old, or was never written so."""
-    if evidence.ended_by_trial:
-        return NotJudged(name="data", reason="the VM still ran at the end, and the trial ended it")
-    if evidence.dead_before:
-        return NotJudged(name="data", reason="the VM was dead before the routine was called")
-    if evidence.promise.nowait and evidence.promise.force:
-        return NotJudged(name="data", reason="FORCE|NOWAIT asks for SIGKILL at once")
+    reason = _not_judged(evidence)
+    if reason is not None:
+        return NotJudged(name="data", reason=reason)
     audit = evidence.audit
     blocks = evidence.knobs.blocks
     damage = {
@@ -40,23 +37,15 @@ def judge(evidence: Evidence) -> Verdict | NotJudged:
         "phantom": audit.phantom,
     }
     found = [(word, damage[kind]) for kind, word in _WORDS if damage[kind]]
-    if not found and audit.problem is not None:
-        return Verdict(name="data", status="unknown", word="unknown", evidence=audit.problem)
+    unknown = _unknown(evidence, damaged=bool(found))
+    if unknown is not None:
+        return Verdict(name="data", status="unknown", word="unknown", evidence=unknown)
     if not found:
         return Verdict(
             name="data",
             status="ok",
             word="ok",
             evidence=f"{len(audit.acknowledged)} of {blocks} blocks acknowledged, all on disk",
-        )
-    if _starved(evidence):
-        given = f"was given {evidence.grace_given:.2f} s"
-        return Verdict(
-            name="data",
-            status="unknown",
-            word="unknown",
-            evidence=f"the fake needs {evidence.knobs.flush_total:.2f} s and {given}, and was still"
-            f" behind: the machine was too busy; lost: {ranges(audit.lost)}",
         )
     word, numbers = found[0]
     return Verdict(
@@ -69,11 +58,29 @@ def judge(evidence: Evidence) -> Verdict | NotJudged:
     )
 
 
-def _starved(evidence: Evidence) -> bool:
-    """The flush got the time that it needs and more, undisturbed: then the loss is the machine's."""
+def _not_judged(evidence: Evidence) -> str | None:
+    if evidence.ended_by_trial:
+        return "the VM still ran at the end, and the trial ended it"
+    if evidence.dead_before:
+        return "the VM was dead before the routine was called"
+    if evidence.promise.nowait and evidence.promise.force:
+        return "FORCE|NOWAIT asks for SIGKILL at once"
+    return None
+
+
+def _unknown(evidence: Evidence, *, damaged: bool) -> str | None:
+    if not damaged:
+        return evidence.audit.problem
     given = evidence.grace_given
+    needed = evidence.knobs.flush_total
     undisturbed = evidence.knobs.on_second_term == "ignore" and evidence.knobs.ends_by_itself
-    return undisturbed and given is not None and given > evidence.knobs.flush_total + TOLERANCE
+    if not undisturbed or given is None or given <= needed + TOLERANCE:
+        return None
+    # the flush got the time that it needs and more: then the loss is not the routine's
+    return (
+        f"the fake needs {needed:.2f} s and was given {given:.2f} s, and was still behind: the"
+        f" machine was too busy; lost: {ranges(evidence.audit.lost)}"
+    )
 
 
 def _evidence(evidence: Evidence, word: str, numbers: list[int]) -> str:

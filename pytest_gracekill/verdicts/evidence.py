@@ -27,8 +27,9 @@ STOP_SIGNALS = (1, 2, 15)
 #: How exact "at the moment of" is, in seconds: an end of file precedes the exit by milliseconds.
 TOLERANCE = 0.020
 
-#: A routine that waits for less than this stalls nobody: noise of a busy machine is as long.
-SHORTEST_WAIT = 0.100
+#: A routine that waits for less than this stalls nobody: a busy machine lets a thread that holds a
+#: lock stand for a tenth of a second.
+SHORTEST_WAIT = 0.250
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +100,15 @@ class Evidence:
     def wait(self) -> float:
         """How long the routine took, in seconds: the wait during which others should go on."""
         return (self.returned_ns - self.called_ns) / 1e9
+
+    @property
+    def waited(self) -> bool:
+        """Whether there was a wait in which others could be held up.
+
+        A routine that sent nothing has nothing to wait for: it counts from ``stall_limit`` on.
+        """
+        signalled = self.first_request_ns is not None or any(s.signum for s in self.signals)
+        return self.wait >= (SHORTEST_WAIT if signalled else self.promise.stall_limit)
 
     def stamp(self, at_ns: int) -> str:
         """A moment as people read it: seconds since the routine was called."""

@@ -67,7 +67,7 @@ def held_over_wait(evidence: Evidence) -> list[tuple[Hold, float, tuple[str, ...
 
     A lock that nobody wanted is no finding, nor one held for a wait too short to disturb anybody.
     """
-    if evidence.wait < SHORTEST_WAIT:
+    if not evidence.waited:
         return []
     found = []
     needed = (evidence.returned_ns - evidence.called_ns) / 2

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_gracekill.report import NotJudged, Verdict
-from pytest_gracekill.verdicts.evidence import SHORTEST_WAIT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -109,7 +108,7 @@ class Stall:
 def find_stalls(evidence: Evidence) -> list[Stall]:
     """The contenders that the routine held up for more than half of its wait, in their order."""
     wait_ns = evidence.returned_ns - evidence.called_ns
-    if evidence.wait < SHORTEST_WAIT:
+    if not evidence.waited:
         return []
     blame = _Blame(evidence)
     stalls = []

@@ -146,17 +146,22 @@ def test_a_crash_in_a_guest_that_flushes_comes_even_when_its_block_is_clean(fake
 
 
 def test_stop_stops_itself_and_goes_on_after_sigcont(fake: Spawn) -> None:
-    machine = fake(flush_time=0.2, blocks=8, on_term=Stop(at=4))
+    machine = fake(flush_time=0.4, blocks=8, on_term=Stop(at=4))
     os.kill(machine.pid, signal.SIGTERM)
     await_line(machine, "stop")
     deadline = time.monotonic() + 20
     while state(machine.pid) != "T":
         assert time.monotonic() < deadline, f"pid {machine.pid} did not stop in 20 s"
     assert events(machine).count("block") == 4
+    time.sleep(0.3)  # longer than the rest of the flush, which must not be caught up
+    continued = time.monotonic_ns()
     os.kill(machine.pid, signal.SIGCONT)
     assert machine.wait(20).code == 0
     assert machine.disk.audit().ok
     assert events(machine).count("stop") == 1
+    done = machine.journal.last("flush_end")
+    assert done is not None
+    assert done.at_ns - continued >= 0.4e9 * 3 / 8 - 1e6
 
 
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
@@ -265,12 +270,17 @@ def test_what_our_own_parent_left_us_does_not_reach_the_fake(tmp_path: Path) -> 
         "from pytest_gracekill.child.handle import spawn\n"
         "from pytest_gracekill.child.knobs import Knobs\n"
         "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
-        "signal.signal(signal.SIGCHLD, signal.SIG_IGN)\n"
+        "for ignored in (signal.SIGCHLD, signal.SIGQUIT, signal.SIGINT):\n"
+        "    signal.signal(ignored, signal.SIG_IGN)\n"
         "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGHUP})\n"
         "knobs = Knobs(on_term='default', topology='reaped')\n"
         "fake = spawn(knobs, pathlib.Path(sys.argv[1]))\n"
         "os.kill(fake.pid, signal.SIGTERM)\n"
         "assert fake.wait(20).signal == signal.SIGTERM, fake.exit\n"
+        "fake.close()\n"
+        "fake = spawn(Knobs(), pathlib.Path(sys.argv[1]) / 'other')\n"
+        "os.kill(fake.pid, signal.SIGQUIT)\n"
+        "assert fake.wait(20).signal == signal.SIGQUIT, fake.exit\n"
         "fake.close()\n"
     )
     import subprocess  # only here

@@ -531,6 +531,25 @@ def test_a_handler_that_does_not_raise_does_not_end_the_wait(
     assert seen == [signal.SIGINT] * 3
 
 
+def test_after_a_handler_that_did_not_raise_the_next_sigint_is_let_in_too(
+    vm: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    seen_in_the_wait: list[int] = []
+
+    def sleep(_seconds: float) -> None:
+        interrupt()
+        interrupt()
+        seen_in_the_wait.extend(seen)
+
+    signal.signal(signal.SIGINT, lambda signum, _frame: seen.append(signum))
+    monkeypatch.setattr(time, "sleep", sleep)
+    scene = Scene(vm)
+    with scene.driver.lock, scene.domain.lock:
+        scene.kill(KillPolicy(grace=0.2, reap=0.0, wait="seed"))
+    assert seen_in_the_wait == [signal.SIGINT] * 2
+
+
 @pytest.mark.parametrize("handler", [signal.SIG_DFL, signal.SIG_IGN])
 def test_a_handler_that_is_not_pythons_is_left_alone(
     vm: subprocess.Popen[bytes], handler: signal.Handlers, monkeypatch: pytest.MonkeyPatch

@@ -1,6 +1,6 @@
 """The fake's life: power on, serve the guest, and what it does when it is asked to stop.
 
-One thread. Signals are blocked and taken by `sigtimedwait`, so that each has its sender's pid and
+One thread. Signals are blocked and taken by `sigwaitinfo`, so that each has its sender's pid and
 none interrupts anything; every wait in here is such a wait, with a deadline.
 """
 
@@ -22,6 +22,8 @@ else:
 
 SIGHUP, SIGINT, SIGTERM = 1, 2, 15
 WAKE = 41  # a real-time signal of our own, for threads of the fake that have news for its loop
+SIGALRM = 14  # a deadline of our own; QEMU blocks it, too
+INTERNAL = (WAKE, SIGALRM)
 NAME = "qemu-system-x86_64"
 DIRTY_OFFSET = 64  # of blockformat, which is not imported before readiness
 WRITE_EVERY = 0.002  # seconds between two writes of a writing guest
@@ -107,10 +109,10 @@ class Machine:
             waited = (SIGHUP, SIGINT)  # QEMU unblocks nothing: a SIGTERM stays pending for ever
         else:
             waited = (SIGHUP, SIGINT, SIGTERM)
-        _signal.pthread_sigmask(_signal.SIG_BLOCK, (*waited, WAKE))
+        _signal.pthread_sigmask(_signal.SIG_BLOCK, (*waited, *INTERNAL))
         if knobs.inherit == "ignored" and SIGTERM in waited:
             _default(SIGTERM)
-        self._waited = (*waited, WAKE)
+        self._waited = (*waited, *INTERNAL)
         if waited:
             self.record.write("handlers")
 
@@ -120,14 +122,18 @@ class Machine:
         """Return the next signal, or None when it is `until` (monotonic seconds)."""
         taken: _signal.struct_siginfo | None
         while True:
-            if until == float("inf"):
-                taken = _signal.sigwaitinfo(self._waited)
+            left = until - monotonic()
+            if left <= 0:
+                taken = _signal.sigtimedwait(self._waited, 0)
+                if taken is None:
+                    return None
             else:
-                left = max(0.0, until - monotonic())
-                taken = _signal.sigtimedwait(self._waited, left)
-            if taken is None:
-                return None
-            if taken.si_signo != WAKE:
+                # not sigtimedwait: interrupted by SIGCONT after its time is over, CPython's (up to
+                # 3.13 at least) returns whatever was in memory as a signal that came
+                if until != float("inf"):
+                    _signal.setitimer(_signal.ITIMER_REAL, left)
+                taken = _signal.sigwaitinfo(self._waited)
+            if taken.si_signo not in INTERNAL:
                 self.record.write("signal", signal=taken.si_signo, pid=taken.si_pid)
                 return taken
 

@@ -1,0 +1,10 @@
+"""The programs of docs/ are imported as a package from the checkout, which has to be on the path."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+ROOT = str(Path(__file__).parents[2])
+if ROOT not in sys.path:
+    sys.path.insert(0, ROOT)

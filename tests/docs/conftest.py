@@ -1,4 +1,4 @@
-"""The programs of docs/ are imported as a package from the checkout, which has to be on the path."""
+"""The programs of docs/ are imported as a package: the checkout has to be on the path."""
 
 from __future__ import annotations
 

@@ -99,7 +99,8 @@ def test_readme_has_no_other_commands_for_the_set_up() -> None:
 
 SHOWN = """\
 E   AssertionError: gracekill: DATA LOST (22 of 64 blocks: 42-63), KILLED EARLY
-E     data        DATA LOST     blocks 42-63 acknowledged, never on disk; last durable: 41 at t+1.578
+E     data        DATA LOST     blocks 42-63 acknowledged, never on disk; last durable: 41 at
+E                               t+1.578
 E     escalation  KILLED EARLY  SIGTERM t+0.002, SIGKILL t+1.605; the flush needed 2.40 s, the grace
 E                               was 1.60 s
 E     progress    ok            8 contenders, longest stall 36 ms during the wait (0.7 ms before it)

@@ -120,18 +120,14 @@ def test_the_seed_with_the_look_up_of_later(gracekill: Judge) -> None:
 
 
 def test_torn_blocks_are_told_apart(gracekill: Judge) -> None:
-    # a block every 0.4 s, written in two halves: SIGKILL at 1.0 s falls between those of block 2
+    # block 0 is half written at 1 s and whole at 2 s: SIGKILL falls between the two
     report = gracekill(
-        flush_time=1.6,
-        blocks=4,
-        torn=True,
-        policy=KillPolicy(grace=1.1),
-        flags=KillFlags.FORCE,
+        flush_time=4.0, blocks=2, torn=True, policy=KillPolicy(grace=1.5), flags=KillFlags.FORCE
     )
-    assert report.disk.torn == [2]
-    assert report.disk.lost == [3]
+    assert report.disk.torn == [0]
+    assert report.disk.lost == [1]
     assert report.verdicts["data"].word == "DATA LOST"
-    assert report.verdicts["data"].also == ("TORN (blocks 2)",)
+    assert report.verdicts["data"].also == ("TORN (blocks 0)",)
 
 
 def test_a_rewritten_block_is_stale(gracekill: Judge, fake_qemu: StartFake) -> None:

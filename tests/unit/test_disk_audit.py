@@ -15,9 +15,7 @@ from pytest_gracekill.child.journal import Journal
 from pytest_gracekill.child.program import blockformat as fmt
 
 BLOCKS, SIZE, SEED = 8, 1024, 5
-QUIET = settings(
-    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+QUIET = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def written(directory: Path, generations: dict[int, int]) -> Disk:

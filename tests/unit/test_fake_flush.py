@@ -147,9 +147,10 @@ def test_a_flush_that_never_writes_is_waiting_for_ever(fake: Spawn) -> None:
 
 def test_a_stall_is_a_pause_before_one_block(fake: Spawn) -> None:
     entries = stopped(fake(flush_time=0.1, blocks=10, flush_profile=Stall(at=4, seconds=0.5)))
-    gaps = [at(entries, "block", block + 1) - at(entries, "block", block) for block in range(9)]
-    assert gaps.index(max(gaps)) == 3
-    assert gaps[3] >= 0.5
+    # whatever a busy machine adds elsewhere
+    assert at(entries, "block", 4) - at(entries, "flush_begin") >= 0.5 + 0.05 - 0.001
+    early = at(entries, "block", 3) - at(entries, "flush_begin")
+    assert early < 0.5 or at(entries, "block", 4) - at(entries, "block", 3) >= 0.5
     assert at(entries, "flush_end") - at(entries, "flush_begin") >= 0.6
 
 

@@ -7,7 +7,6 @@ A fake that was killed has no such line: then its reaper's word, our own look at
 
 from __future__ import annotations
 
-import fcntl
 import itertools
 import os
 import select
@@ -147,6 +146,8 @@ def _info(pidfd: int) -> tuple[int | None, int | None] | None:
     poll = select.poll()
     poll.register(pidfd, 0)  # POLLHUP: it has been reaped, by init or whoever was left to do it
     poll.poll(_REAPED_BY_INIT * 1000)
+    import fcntl  # noqa: PLC0415  # not there on Windows, where this module is imported, too
+
     request = bytearray(64)
     request[0:8] = PIDFD_INFO_EXIT.to_bytes(8, "little")
     try:

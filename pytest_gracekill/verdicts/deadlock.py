@@ -24,14 +24,14 @@ def judge(evidence: Evidence) -> Verdict | NotJudged:
     detail: list[str] = []
     if state.deadlocks:
         words.append("DEADLOCK")
-        texts.append(f"{state.deadlocks[0]}; broken up")
+        texts.append(evidence.named(f"{state.deadlocks[0]}; broken up"))
         for deadlock in state.deadlocks:
-            detail += deadlock.describe().splitlines()
+            detail += evidence.named(deadlock.describe()).splitlines()
     if state.cycles:
         words.append("LOCK ORDER")
         texts += [f"taken in a circle: {cycle}" for cycle in state.cycles[:1]]
         for cycle in state.cycles:
-            detail += cycle.describe().splitlines()
+            detail += evidence.named(cycle.describe()).splitlines()
     if words:
         return Verdict(
             name="deadlock",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -113,6 +114,11 @@ class Evidence:
     def stamp(self, at_ns: int) -> str:
         """A moment as people read it: seconds since the routine was called."""
         return f"t{(at_ns - self.called_ns) / 1e9:+.3f}"
+
+    def named(self, text: str) -> str:
+        """A text with the threads as people know them: the routine, contenders by their kind."""
+        routine = rf"(?<![\w/.-]){re.escape(self.routine_actor)}(?![\w/.-])"
+        return re.sub(routine, "the routine", text).replace("gracekill:", "")
 
     def since(self, hold: Hold) -> str:
         """Since when a lock was held, and where it was taken; the caller's are held at the call."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from pytest_gracekill.report import NotJudged, Verdict
 from pytest_gracekill.verdicts.evidence import SIGKILL, TOLERANCE
+from pytest_gracekill.witness.locks import DeadlockDetected
 from pytest_gracekill.witness.signals import signal_name
 
 if TYPE_CHECKING:
@@ -19,6 +20,10 @@ def judge(evidence: Evidence) -> Verdict | NotJudged:
     """Broken when success or failure was claimed against the facts."""
     if evidence.hung:
         return NotJudged(name="outcome", reason="the routine was cut off: it claimed nothing")
+    if isinstance(evidence.call.error, DeadlockDetected):
+        return NotJudged(
+            name="outcome", reason="the routine was in the deadlock that was broken up"
+        )
     for check in (_claimed_success, _claimed_failure, _claimed_signal):
         found = check(evidence)
         if found is not None:

@@ -122,8 +122,8 @@ def find_stalls(evidence: Evidence) -> list[Stall]:
 def describe(stall: Stall, evidence: Evidence) -> Iterator[str]:
     """The chain as people read it: who waits for which lock, held by whom, since when."""
     for link in stall.chain:
-        waiter = _name(link.wait.actor, evidence)
-        holder = _name(link.hold.actor, evidence)
+        waiter = evidence.named(link.wait.actor)
+        holder = evidence.named(link.hold.actor)
         yield (
             f"{waiter} waited for {link.wait.lock} from {evidence.stamp(link.wait.since_ns)},"
             f" held by {holder} {evidence.since(link.hold)}"
@@ -132,10 +132,6 @@ def describe(stall: Stall, evidence: Evidence) -> Iterator[str]:
 
 def _ms(seconds: float) -> str:
     return f"{seconds * 1e3:.0f} ms" if seconds >= SHORTEST_SHOWN else f"{seconds * 1e3:.1f} ms"
-
-
-def _name(actor: str, evidence: Evidence) -> str:
-    return "the routine" if actor == evidence.routine_actor else actor.removeprefix("gracekill:")
 
 
 class _Blame:

@@ -75,9 +75,10 @@ class OrderCycle:
         lines = [f"lock order cycle {self}"]
         for edge in self.edges:
             under = f", under {', '.join(edge.gates)}" if edge.gates else ""
-            lines.append(f"  {edge.thread} held {edge.held}{under}, taken at")
+            where = "taken at" if edge.held_at else "since the routine was called"
+            lines.append(f"  {edge.thread} held {edge.held}{under}, {where}")
             lines += [f"    {frame}" for frame in edge.held_at]
-            lines.append(f"  and asked for {edge.asked} at")
+            lines.append(f"  and asked for {edge.asked}{' at' if edge.asked_at else ''}")
             lines += [f"    {frame}" for frame in edge.asked_at]
         return "\n".join(lines)
 

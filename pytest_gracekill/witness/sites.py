@@ -11,6 +11,7 @@ Not seen: callers in C, and the lines of code that was compiled without a line t
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import threading
 from dataclasses import dataclass
@@ -36,73 +37,100 @@ class Frame:
     function: str
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line} in {self.function}"
+        return f"{_shown(self.file)}:{self.line} in {self.function}"
 
 
-class _Files(dict[str, bool]):
-    """Which source files are meant; each is looked at once, later look-ups stay in C."""
+# how the frames of a source file are taken
+THEIRS, SKIPPED, BOUNDARY = 0, 1, 2
 
-    def __init__(self, *prefixes: str) -> None:
+
+class _Files(dict[str, int]):
+    """What each source file is; each is looked at once, later look-ups stay in C."""
+
+    def __init__(self, skipped: tuple[str, ...], boundary: tuple[str, ...]) -> None:
         super().__init__()
-        self._prefixes = prefixes
+        self._skipped = skipped
+        self._boundary = boundary
 
-    def __missing__(self, file: str) -> bool:
-        self[file] = file.startswith(self._prefixes)
+    def __missing__(self, file: str) -> int:
+        if file.startswith(self._boundary):
+            self[file] = BOUNDARY
+        else:
+            self[file] = SKIPPED if file.startswith(self._skipped) else THEIRS
         return self[file]
 
 
 _WITNESS = Path(__file__).parent
+_PACKAGE = _WITNESS.parent
 _TRACING = tuple(
     str(_WITNESS / name)
     for name in ("locks.py", "traced_lock.py", "wait_graph.py", "lock_order.py", "sites.py")
 )
+# where the user's code was called from: what is outside of it is how a trial is run, and pytest
+_CALLERS = (
+    str(_WITNESS / "contenders.py"),
+    str(_PACKAGE / "lab.py"),
+    str(_PACKAGE / "routine" / "adapt.py"),
+)
+_PLUMBING = (contextlib.__file__, threading.__file__)
 # what stands between a user's line and the lock: this package's witness, the model whose methods
 # take the locks for the user, and the two stdlib modules through which a lock is often taken
-_inside = _Files(
-    str(_WITNESS) + "/",
-    str(_WITNESS) + "\\",
-    str(_WITNESS.parent / "routine" / "model.py"),
-    contextlib.__file__,
-    threading.__file__,
+_files = _Files(
+    (str(_WITNESS), str(_PACKAGE / "routine" / "model.py"), *_PLUMBING), boundary=_CALLERS
 )
-_tracing = _Files(*_TRACING)
+# for a thread that runs nothing but our own code: a contender in the model
+_ours = _Files((*_TRACING, *_PLUMBING), boundary=_CALLERS)
 
 
 def inside_package(file: str) -> bool:
     """Tell whether a source file is ours (or stdlib plumbing) rather than the user's."""
-    return _inside[file]
+    return _files[file] != THEIRS
 
 
 def calling_site() -> Site:
     """Take the site of the caller's caller: its innermost frames outside of this package.
 
     A thread that runs nothing but our own code (a contender) gets its innermost frames outside
-    of the tracing itself.
+    of the tracing itself. Empty where the harness itself has called.
     """
     start = sys._getframe(2)  # noqa: SLF001 (documented; inspect.stack costs milliseconds)
     frame: FrameType | None = start
-    inside = _inside
+    files = _files
     site: Site = ()
     left = SITE_DEPTH
     while frame is not None:
         code = frame.f_code
-        if not inside[code.co_filename]:
+        kind = files[code.co_filename]
+        if kind == THEIRS:
             site += (code, frame.f_lasti)
             left -= 1
             if not left:
                 return site
+        elif kind == BOUNDARY:
+            break
         frame = frame.f_back
     return site or _own_site(start)
 
 
 def _own_site(start: FrameType | None) -> Site:
     site: Site = ()
-    frame = start
-    while frame is not None and len(site) < 2 * SITE_DEPTH:
-        if not _tracing[frame.f_code.co_filename]:
-            site += (frame.f_code, frame.f_lasti)
-        frame = frame.f_back
+    for frame in _within(start, _ours):
+        if len(site) == 2 * SITE_DEPTH:
+            break
+        site += (frame.f_code, frame.f_lasti)
     return site
+
+
+def _within(start: FrameType | None, files: _Files) -> Iterator[FrameType]:
+    """The frames that count, from the innermost to where the harness had called."""
+    frame = start
+    while frame is not None:
+        kind = files[frame.f_code.co_filename]
+        if kind == BOUNDARY:
+            return
+        if kind == THEIRS:
+            yield frame
+        frame = frame.f_back
 
 
 def frames_of(site: Site, known: dict[tuple[int, int], Frame] | None = None) -> tuple[Frame, ...]:
@@ -125,21 +153,20 @@ def frames_of(site: Site, known: dict[tuple[int, int], Frame] | None = None) -> 
 def current_stack(ident: int) -> tuple[Frame, ...]:
     """Look at what a thread is executing now, innermost first; empty when it has ended.
 
-    Frames of this package are left out when there is anything else to show.
+    Frames of this package are left out when there is anything else to show, and so is everything
+    outside of the call that the harness made.
     """
     start = sys._current_frames().get(ident)  # noqa: SLF001 (documented for exactly this)
-    frames = [
-        (frame.f_code.co_filename, _frame(frame.f_code, frame.f_lasti)) for frame in _walk(start)
-    ]
-    theirs = tuple(frame for file, frame in frames if not _inside[file])
-    ours = tuple(frame for file, frame in frames if not _tracing[file])
-    return theirs or ours or tuple(frame for _, frame in frames)
+    frames = list(_within(start, _files)) or list(_within(start, _ours))
+    return tuple(_frame(frame.f_code, frame.f_lasti) for frame in frames)
 
 
-def _walk(frame: FrameType | None) -> Iterator[FrameType]:
-    while frame is not None:
-        yield frame
-        frame = frame.f_back
+def _shown(file: str) -> str:
+    """A path as people look for it: from where they are, or from the package's own folder."""
+    for root in (Path.cwd(), _PACKAGE.parent):
+        if file.startswith(f"{root}{os.sep}"):
+            return file[len(str(root)) + 1 :]
+    return file
 
 
 def _frame(code: CodeType, offset: int) -> Frame:

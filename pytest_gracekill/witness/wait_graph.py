@@ -105,7 +105,8 @@ class Deadlock:
         locks = "1 lock" if len(self.steps) == 1 else f"{len(self.steps)} locks"
         lines = [f"deadlock of {threads} over {locks}"]
         for step in self.steps:
-            lines.append(f"  {step.thread} holds {step.holds}, taken at")
+            where = "taken at" if step.taken_at else "since the routine was called"
+            lines.append(f"  {step.thread} holds {step.holds}, {where}")
             lines += [f"    {frame}" for frame in step.taken_at]
             lines.append(f"  {step.thread} waits for {step.waits_for} at")
             lines += [f"    {frame}" for frame in step.waiting_at]

@@ -111,7 +111,10 @@ def summarise(request: pytest.FixtureRequest) -> Summarise:
 
 def _say(config: pytest.Config, line: str) -> None:
     reporter = config.pluginmanager.get_plugin("terminalreporter")
-    if reporter is not None:  # a worker of xdist has none
+    capture = config.pluginmanager.get_plugin("capturemanager")
+    if reporter is None or capture is None:  # a worker of xdist has no terminal
+        return
+    with capture.global_and_fixture_disabled():
         reporter.ensure_newline()
         reporter.write_line(f"soak: {line}")
 

@@ -176,9 +176,6 @@ def test_a_fake_that_dies_at_start_is_told_with_its_last_words(
     tmp_path: Path, topology: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = descriptors()
-    broken = programfile._TEMPLATE.replace("main(", "Configuration.seed = None\nmain(", 1)
-    broken = broken.replace("import sys\n", "import sys, os\nos.umask(0o777)\n")
-    monkeypatch.setattr(programfile, "_TEMPLATE", broken)
     monkeypatch.setattr(disk, "create", lambda path, **_: path.mkdir())
     with pytest.raises(StartError) as raised:
         spawn(Knobs.from_values({"topology": topology}), tmp_path / "fake")

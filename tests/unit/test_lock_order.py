@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_gracekill.witness.locks import LockTracer
@@ -73,7 +74,10 @@ def test_every_edge_names_both_places() -> None:
     assert {frame.file for edge in cycle.edges for frame in edge.held_at[:1]} == {__file__}
     text = cycle.describe()
     for line in (4, 5, 7, 8):
-        assert f"{__file__}:{first + line} in {test_every_edge_names_both_places.__name__}" in text
+        assert (
+            f"{Path(__file__).name}:{first + line} in {test_every_edge_names_both_places.__name__}"
+            in text
+        )
     name = threading.current_thread().name
     assert f"{name} held a, taken at" in text
     assert "and asked for b at" in text

@@ -825,3 +825,25 @@ def test_a_wait_longer_than_a_c_int_is_cut_into_pieces(
     finally:
         target.close()
         target.close()
+
+
+def test_an_end_that_comes_with_the_deadline_is_seen(
+    make_vm: MakeVm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vm = make_vm()
+    target = PidfdTarget(os.pidfd_open(vm.pid))
+    calls: list[None] = []
+
+    def late() -> float:
+        # the second time: after the sleep, which ended without it
+        calls.append(None)
+        if len(calls) == 2:
+            vm.kill_and_reap()
+        return 1000.0 * len(calls)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(target_module, "_LONGEST_POLL", 0.0)
+        patch.setattr(time, "monotonic", late)
+        ended = target.ended(1.0)
+    target.close()
+    assert ended

@@ -56,6 +56,7 @@ def _daemonise(configuration: "Configuration", lifeline: Lifeline, record: Recor
     if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
     told, telling = os.pipe()
+    alone, leaving_alone = os.pipe()
     middle = os.fork()
     if middle == 0:
         os.setsid()
@@ -63,8 +64,11 @@ def _daemonise(configuration: "Configuration", lifeline: Lifeline, record: Recor
         vm = os.fork()
         if vm == 0:
             lifeline.hold()
-            os.close(told)
-            os.close(telling)
+            os.close(leaving_alone)
+            # end of file: the process between has gone, and so our parent is the subreaper
+            os.read(alone, 1)
+            for fd in (told, telling, alone):
+                os.close(fd)
             os.chdir("/")
             return
         os.write(telling, str(vm).encode())
@@ -73,6 +77,8 @@ def _daemonise(configuration: "Configuration", lifeline: Lifeline, record: Recor
     _let_go_of_stdio()
     os.close(telling)
     vm = int(os.read(told, 20))
+    os.waitpid(middle, 0)
+    os.close(leaving_alone)
     while True:
         pid, status = os.wait()
         if pid == vm:

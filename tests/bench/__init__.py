@@ -1,0 +1,1 @@
+"""The figures behind the promises: `python tests/bench`, one module each."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from dataclasses import dataclass
+from itertools import cycle, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, cast, get_args
 
-from pytest_gracekill import lab, settings
+from pytest_gracekill import settings
 from pytest_gracekill.child.handle import FakeQemu
 from pytest_gracekill.child.knobs import Knobs
 from pytest_gracekill.errors import UsageError
@@ -15,13 +17,65 @@ from pytest_gracekill.routine.adapt import adapt
 from pytest_gracekill.routine.flags import KillFlags
 from pytest_gracekill.routine.model import Lookup
 from pytest_gracekill.routine.policy import KillPolicy
-from pytest_gracekill.settings import Value
+from pytest_gracekill.settings import KINDS, Value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from pytest_gracekill.report import Report
     from pytest_gracekill.routine.adapt import Adapted
+
+
+_OWN_CHILD = ("child", "wrapped", "leaderless")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a trial is to do; every value has been checked.
+
+    ``vm``: a VM that runs already, else one is started with ``knobs`` in ``directory``.
+    ``deadline``: CLOCK_MONOTONIC seconds by which the trial should have ended, or None.
+    """
+
+    routine: Adapted
+    knobs: Knobs
+    directory: Path
+    vm: FakeQemu | None
+    flags: KillFlags
+    policy: KillPolicy | None
+    force: bool | None
+    survive: float | None
+    slack: float
+    stall_limit: float
+    contenders: tuple[str, ...]
+    lookup: Lookup
+    succeeded: Callable[[object], bool] | None
+    budget: float | None
+    deadline: float | None
+
+
+def default_topology(kind: str) -> str:
+    """Who reaps the VM of a routine of this kind: its manager, or somebody else as for libvirt."""
+    return "child" if kind in ("popen", "process") else "reaped"
+
+
+def kinds_of(contenders: int | str | Sequence[str]) -> tuple[str, ...]:
+    """The kind of each contender: a number is spread evenly over the kinds."""
+    if isinstance(contenders, int):
+        return tuple(islice(cycle(KINDS), contenders))
+    return (contenders,) if isinstance(contenders, str) else tuple(contenders)
+
+
+def fits(routine: Adapted, knobs: Knobs) -> None:
+    """Check that the routine can be handed a VM of this topology.
+
+    :raises UsageError: a routine that takes our own child was given somebody else's.
+    """
+    if routine.kind in ("popen", "process") and knobs.topology not in _OWN_CHILD:
+        raise UsageError(
+            f"topology={knobs.topology!r}: a routine that takes {routine.kind!r} needs a child of"
+            f" our own: {', '.join(_OWN_CHILD)}"
+        )
 
 
 def knob_names() -> frozenset[str]:
@@ -85,7 +139,7 @@ def plan(
     source: str,
     directory: Callable[[], Path],
     deadline: float | None,
-) -> lab.Plan:
+) -> Plan:
     """The plan of a trial; ``directory`` makes a folder, and is called last.
 
     :raises UsageError: a value cannot be used.
@@ -105,8 +159,8 @@ def plan(
     _fits(adapted, values)
     vm = cast("FakeQemu | None", arguments["vm"])
     knobs = _knobs(adapted, values, names) if vm is None else vm.knobs
-    lab.fits(adapted, knobs)
-    return lab.Plan(
+    fits(adapted, knobs)
+    return Plan(
         routine=adapted,
         knobs=knobs,
         directory=Path() if vm is not None else directory(),
@@ -117,7 +171,7 @@ def plan(
         survive=cast("float | None", arguments["survive"]),
         slack=cast("float", arguments["slack"]),
         stall_limit=cast("float", arguments["stall_limit"]),
-        contenders=lab.kinds_of(cast("int | str | Sequence[str]", arguments["contenders"])),
+        contenders=kinds_of(cast("int | str | Sequence[str]", arguments["contenders"])),
         lookup=cast("Lookup", arguments["lookup"]),
         succeeded=cast("Callable[[object], bool] | None", arguments["succeeded"]),
         budget=cast("float | None", arguments["budget"]),
@@ -143,7 +197,7 @@ def _knobs(adapted: Adapted, values: Mapping[str, Value], names: Iterable[str]) 
     chosen = {name: value for name, value in values.items() if name in names}
     chosen.setdefault(
         "topology",
-        Value(value=lab.default_topology(adapted.kind), source=f"the routine's {adapted.kind!r}"),
+        Value(value=default_topology(adapted.kind), source=f"the routine's {adapted.kind!r}"),
     )
     return Knobs.from_values(
         {name: value.value for name, value in chosen.items()},

@@ -70,6 +70,7 @@ _TRACING = tuple(
 _CALLERS = (
     str(_WITNESS / "contenders.py"),
     str(_PACKAGE / "lab.py"),
+    str(_PACKAGE / "participants.py"),
     str(_PACKAGE / "routine" / "adapt.py"),
 )
 _PLUMBING = (contextlib.__file__, threading.__file__)

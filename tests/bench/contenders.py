@@ -37,7 +37,7 @@ def measure(rounds: int, folder: Path) -> list[Figure]:
             per_second[traced].append(_operations(traced=traced) / SECONDS)
     traced_locks = _figure("with traced locks", per_second[True])
     plain_locks = _figure("with threading.Lock", per_second[False])
-    share = ratio("traced / plain", traced_locks, plain_locks, Promise(limit=0.85, side="at least"))
+    share = ratio("traced / plain", traced_locks, plain_locks, Promise(limit=0.85, side=">="))
     return [traced_locks, plain_locks, share]
 
 

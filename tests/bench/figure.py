@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from statistics import median
+from math import inf, sqrt
+from statistics import median, quantiles
 from typing import Literal
 
-_NAME, _NUMBER = 33, 11
+_NAME, _NUMBER = 28, 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,11 +15,11 @@ class Promise:
     """A limit for the median."""
 
     limit: float
-    side: Literal["at most", "at least"] = "at most"
+    side: Literal["<=", ">="] = "<="
 
     def missed_by(self, value: float) -> float:
         """By how much a value is on the wrong side; 0 or less when it is not."""
-        return value - self.limit if self.side == "at most" else self.limit - value
+        return value - self.limit if self.side == "<=" else self.limit - value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +40,14 @@ class Figure:
     def holds(self) -> bool:
         return self.promise is None or self.promise.missed_by(self.median) <= 0
 
+    @property
+    def noise(self) -> float:
+        """Two standard errors of the median, from the quartiles, which a few outliers don't move."""
+        if len(self.samples) < 2:
+            return inf
+        low, _, high = quantiles(self.samples, n=4, method="inclusive")
+        return 2 * 1.2533 * (high - low) / 1.349 / sqrt(len(self.samples))
+
     def __str__(self) -> str:
         spread = min(self.samples), self.median, max(self.samples)
         line = f"  {self.name:<{_NAME}}" + "".join(
@@ -46,12 +55,14 @@ class Figure:
         )
         if self.promise is None:
             return line
-        line += f"   {self.promise.side} {self._shown(self.promise.limit)}: "
         missed = self.promise.missed_by(self.median)
-        return line + ("holds" if missed <= 0 else f"misses by {self._shown(missed)}")
+        verdict = "holds" if self.holds else f"misses by {self._shown(missed)}"
+        line += f"  {self.promise.side} {self._shown(self.promise.limit)}: {verdict}"
+        return f"{line} (noise)" if abs(missed) < self.noise else line
 
     def _shown(self, value: float) -> str:
-        return f"{value * self.scale:.2f} {self.unit}".rstrip()
+        scaled = value * self.scale
+        return f"{scaled:.{0 if abs(scaled) >= 100 else 2}f} {self.unit}"
 
 
 def ratio(name: str, over: Figure, under: Figure, promise: Promise | None = None) -> Figure:

@@ -38,7 +38,7 @@ def measure(rounds: int, folder: Path) -> list[Figure]:
         end,
         ratio("fake / bare to its end", fake, end, LIMIT),
         sign,
-        ratio("fake / bare to its first byte", fake, sign, LIMIT),
+        ratio("fake / bare to first byte", fake, sign, LIMIT),
     ]
 
 

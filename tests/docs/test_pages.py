@@ -16,13 +16,19 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 BLOCKS = [block for page in PAGES for block in blocks_of(page)]
-LONGEST_LINE = 115
+LONGEST_LINE = 140
+#: A machine that is too busy makes a polling routine SLOW, once; what is wrong is wrong each time.
+ATTEMPTS = 3
 
 
 @pytest.mark.parametrize("block", outputs(), ids=str)
 def test_output_is_what_its_commands_print(block: Block) -> None:
     assert block.commands
-    difference = generate.differences(block, console.run(block))
+    difference = ""
+    for _ in range(ATTEMPTS):
+        difference = generate.differences(block, console.run(block))
+        if not difference:
+            break
     assert not difference, f"run python docs/generate.py, and read what changed:\n{difference}"
 
 

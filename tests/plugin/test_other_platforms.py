@@ -21,13 +21,13 @@ import psutil, pytest, pytest_timeout, xml.etree.ElementTree, xml.dom.minidom, u
 
 platform = sys.argv[1]
 for module, names in {
-    os: "pidfd_open P_PIDFD mkfifo killpg getpgid getpgrp waitid register_at_fork sched_setaffinity",
+    os: "pidfd_open P_PIDFD mkfifo killpg getpgid getpgrp waitid register_at_fork",
     signal: "pidfd_send_signal sigtimedwait sigwaitinfo SIGKILL SIGURG pthread_kill SIGHUP",
     select: "poll",
 }.items():
     for name in names.split():
         if platform == "win32" or name in ("pidfd_open", "P_PIDFD", "pidfd_send_signal",
-                                           "sigtimedwait", "sigwaitinfo", "sched_setaffinity"):
+                                           "sigtimedwait", "sigwaitinfo"):
             if hasattr(module, name):
                 delattr(module, name)
 if platform == "win32":

@@ -1,0 +1,190 @@
+"""Who takes part in a trial: the VM, the manager's model with its traced locks, the contenders.
+
+Made before the routine is called, cleared away after it, whatever happened.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+import time
+from itertools import count
+from typing import TYPE_CHECKING
+
+from pytest_gracekill.child.handle import spawn
+from pytest_gracekill.routine.model import Driver
+from pytest_gracekill.settings import KINDS
+from pytest_gracekill.verdicts.evidence import LockState
+from pytest_gracekill.witness.contenders import Contender, stop_all
+from pytest_gracekill.witness.history import History
+from pytest_gracekill.witness.leftovers import Leftovers, Orphan, look
+from pytest_gracekill.witness.locks import LockTracer, TracedLock
+from pytest_gracekill.witness.signals import SignalRecorder, pid_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import ExitStack
+
+    from pytest_gracekill.routine.model import Domain
+    from pytest_gracekill.trial import Plan
+
+#: The name of the domain whose VM is killed, and those that are only looked up.
+TARGET = "vm"
+OTHERS = ("other-1", "other-2", "other-3")
+
+#: Seconds for what should take milliseconds on a machine that is not drowned.
+WARM_UP = 10.0
+JOIN = 2.0
+
+
+class Participants:
+    """Everything that takes part; entered into ``stack``, which clears it away.
+
+    ``driver``, ``domain`` and ``tracer`` are None for a routine that does not take a driver.
+    """
+
+    def __init__(self, plan: Plan, stack: ExitStack) -> None:
+        self.history = History()
+        self.tracer: LockTracer | None = None
+        self.driver: Driver | None = None
+        self.domain: Domain | None = None
+        self.contenders: list[Contender] = []
+        self._kind = plan.routine.kind
+        if plan.vm is None:
+            own_child = self._kind in ("popen", "process")
+            # a pipe as idioms with communicate() expect it; the fake writes nothing to it
+            stdout = subprocess.PIPE if own_child else subprocess.DEVNULL
+            self.vm = spawn(plan.knobs, plan.directory, stdout=stdout)
+            stack.callback(self.vm.close)
+        else:
+            self.vm = plan.vm
+        self.recorder = stack.enter_context(SignalRecorder(self._whose, self.history))
+        if self._kind == "driver":
+            self.tracer = LockTracer(self.history)
+            self.driver = self._model(self.tracer, plan)
+            self.domain = self.driver.define(TARGET, self.vm)
+            for name in OTHERS:
+                self.driver.define(name)
+            stack.callback(self.quiesce)
+            self._start_contenders(self.driver, plan.contenders)
+
+    def _whose(self, pid: int) -> str | None:
+        """What a process is to this trial: the VM, one of its helpers, or a stranger (None)."""
+        if pid == self.vm.pid:
+            # the pidfd tells whether this number still is the VM
+            return "the VM" if pid_of(self.vm.pidfd) == pid else None
+        if pid in self.vm.processes():
+            return "its wrapper" if pid == self.vm.started_pid else f"helper {pid}"
+        return None
+
+    @staticmethod
+    def _model(tracer: LockTracer, plan: Plan) -> Driver:
+        made: dict[str, TracedLock] = {}
+
+        def make_lock(name: str) -> TracedLock:
+            # a name that is defined again and again is one lock: thousands tell nobody more
+            if name not in made:
+                made[name] = tracer.lock(name, class_=name.split(maxsplit=1)[0])
+            return made[name]
+
+        return Driver(lookup=plan.lookup, make_lock=make_lock)
+
+    def _start_contenders(self, driver: Driver, kinds: tuple[str, ...]) -> None:
+        numbers = {kind: count(1) for kind in KINDS}
+        for kind in kinds:
+            name = f"{kind}-{next(numbers[kind])}"
+            self.contenders.append(Contender(name, _operation(driver, kind, name), self.history))
+        for contender in self.contenders:
+            contender.start()
+        deadline = time.monotonic() + WARM_UP
+        for contender in self.contenders:
+            contender.wait_warm(deadline)
+
+    # -- the locks of the calling thread
+
+    def take(self) -> tuple[str, ...]:
+        """Take what the caller of a routine holds: a reference, and both locks in their order."""
+        if self.driver is not None and self.domain is not None:
+            # the caller's own reference: the routine's is not enough
+            self.domain.ref()
+            self.driver.lock.acquire()
+            self.domain.lock.acquire()
+        return self.held()
+
+    def held(self) -> tuple[str, ...]:
+        """The names of the traced locks that the calling thread holds."""
+        if self.tracer is None:
+            return ()
+        return tuple(lock.name for lock in self.tracer.held_by(threading.get_ident()))
+
+    def let_go(self) -> None:
+        """Release what the calling thread holds, so that the contenders go on."""
+        if self.tracer is not None:
+            for lock in reversed(self.tracer.held_by(threading.get_ident())):
+                lock.release()
+
+    def lock_state(self, at_entry: tuple[str, ...], at_return: tuple[str, ...]) -> LockState | None:
+        """What is known of the traced locks; None when there are none."""
+        if self.tracer is None:
+            return None
+        # a lock that was handed over between threads has no owner any more, and is nobody's loss
+        handed_over = {lock.name for lock in self.tracer.locks if lock.is_semaphore}
+        return LockState(
+            traced=len(self.tracer.locks),
+            acquisitions=self.tracer.acquisitions,
+            at_entry=tuple(name for name in at_entry if name not in handed_over),
+            at_return=tuple(name for name in at_return if name not in handed_over),
+            deadlocks=tuple(self.tracer.deadlocks),
+            cycles=tuple(self.tracer.order_cycles()),
+        )
+
+    # -- what is left
+
+    def leftovers(self) -> Leftovers:
+        """See what of the VM is still there."""
+        vm = self.vm
+        wrapper = {vm.started_pid} - {vm.pid}
+        holds: list[tuple[str, Callable[[], bool]]] = [("the disk is locked", vm.disk.locked)]
+        if vm.knobs.topology == "daemon" and self._kind != "driver":
+            # a driver routine leaves the pid file to its caller, as libvirt's does
+            holds.append(("the pid file is there", (vm.dir / "pid").exists))
+
+        def orphans() -> Iterator[Orphan]:
+            for pid in vm.processes():
+                yield Orphan(pid=pid, role="wrapper" if pid in wrapper else "helper")
+
+        return look(started=1 + len(wrapper) + vm.knobs.helpers, processes=orphans, holds=holds)
+
+    def quiesce(self) -> None:
+        """No thread of ours goes on; locks that a lost thread holds are opened for the others."""
+        self.let_go()
+        stuck = stop_all(self.contenders, time.monotonic() + JOIN)
+        if self.tracer is None:
+            return
+        self.tracer.stop()
+        deadline = time.monotonic() + JOIN
+        while stuck and time.monotonic() < deadline:
+            for lock in self.tracer.locks:
+                if lock.locked():
+                    lock.release()
+            stuck = stop_all(stuck, time.monotonic() + 0.05)
+
+
+def _operation(driver: Driver, kind: str, name: str) -> Callable[[], object]:
+    """What a contender of this kind does again and again."""
+
+    def look_up(which: str) -> None:
+        with driver.look_up(which) as domain:
+            if domain is None:
+                raise LookupError(f"domain {which!r} is not defined any more")
+
+    def define() -> None:
+        driver.define(f"new-{name}")
+        driver.undefine(f"new-{name}")
+
+    return {
+        "other": lambda: look_up(OTHERS[0]),
+        "same": lambda: look_up(TARGET),
+        "list": driver.list_all,
+        "define": define,
+    }[kind]

@@ -92,7 +92,7 @@ def _machine() -> str:
         f"Python {platform.python_version()}, pytest {version('pytest')},"
         f" {platform.system()} {platform.release()}, {os.cpu_count()} cores,"
         f" load {load:.1f} at the start\n"
-        "min, median and max of all rounds; what is compared is measured in turn; the median is held\n"
-        'against the promise, and "(noise)" says that the spread is too wide to tell which side it is on'
+        "min, median and max of all rounds; what is compared is measured in turn. The median is\n"
+        'held against the promise; "(noise)": the spread is too wide to tell on which side it is'
         + ("\nthe cores are not idle: expect wide spreads" if load > 1 else "")
     )

@@ -42,7 +42,7 @@ class Figure:
 
     @property
     def noise(self) -> float:
-        """Two standard errors of the median, from the quartiles, which a few outliers don't move."""
+        """Two standard errors of the median, by the quartiles, which outliers don't move."""
         if len(self.samples) < 2:
             return inf
         low, _, high = quantiles(self.samples, n=4, method="inclusive")

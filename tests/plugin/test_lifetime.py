@@ -152,10 +152,13 @@ def under_way(basetemp: Path, event: str) -> bool:
     return event != "stop" or any(map(stopped, vms))
 
 
-def until(condition: Callable[[], bool], what: str, run: subprocess.Popen[bytes]) -> None:
+def until(
+    condition: Callable[[], bool], what: str, run: subprocess.Popen[bytes], output: Path
+) -> None:
     deadline = time.monotonic() + UNDER_WAY_WITHIN
     while not condition():
-        assert run.poll() is None, f"pytest ended with {run.returncode} before {what}"
+        ended = run.poll() is not None
+        assert not ended, f"pytest ended before {what}:\n{output.read_text()}"
         assert time.monotonic() < deadline, f"waited {UNDER_WAY_WITHIN:g} s for {what}"
         time.sleep(0.01)  # between two looks at a file
 
@@ -183,7 +186,8 @@ def start_trial(pytester: pytest.Pytester) -> Iterator[StartTrial]:
             )
         runs.append(run)
         event = "stop" if knobs == "stopped" else "block"
-        until(lambda: under_way(basetemp, event), f"journal line {event!r} of the fake", run)
+        what = f"the fake's journal line {event!r}"
+        until(lambda: under_way(basetemp, event), what, run, output)
         (mark,) = basetemp.glob(f"{FOLDERS}/mark")
         pids = having_open(mark) - {run.pid}
         watched = {}

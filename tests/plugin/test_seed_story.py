@@ -201,3 +201,18 @@ def test_what_cannot_apply_is_not_judged(gracekill: Judge) -> None:
     assert "not judged: deadlock (no locks were handed in); locks (no locks were handed in)" in text
     with pytest.raises(AssertionError, match="NOT JUDGED locks"):
         report.check("locks")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["flushed", "killed"])
+def test_the_pid_file_of_a_daemon(gracekill: Judge, number: int) -> None:
+    def stop(pid: int) -> None:
+        pidfd = os.pidfd_open(pid)
+        os.kill(pid, number)
+        select.select([pidfd], [], [], 20)
+        os.close(pidfd)
+
+    report = gracekill(stop, topology="daemon", flush_time=0.05)
+    # QEMU takes it away when it exits by itself, and whoever kills it has to do that
+    left = report.verdicts["leftovers"]
+    assert left.word == ("ok" if number == signal.SIGTERM else "LOCKED"), report
+    assert number == signal.SIGTERM or left.evidence == "the pid file is there"

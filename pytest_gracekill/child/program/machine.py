@@ -235,6 +235,11 @@ class Machine:
         self._exit(self.configuration.exit_status)
 
     def _exit(self, code: int) -> "NoReturn":
+        try:  # noqa: SIM105  # contextlib and pathlib cost milliseconds at start
+            # as QEMU does whenever it exits by itself; SIGKILL leaves the file
+            os.unlink(self.configuration.pid_file)  # noqa: PTH108  # as above
+        except FileNotFoundError:
+            pass  # it exits before it has written one, or a manager has taken it away
         self.record.write("exit", code=code)
         os._exit(code)
 

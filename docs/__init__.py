@@ -1,0 +1,1 @@
+"""The documentation's sources, and the programs that write its outputs and tables."""

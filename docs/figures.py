@@ -1,0 +1,43 @@
+"""Makes two outputs of one command comparable: what differs from run to run gets a placeholder.
+
+Only figures that time decides are masked, each in the words around it, so that another word,
+verdict, row or setting is a difference. Lines that were wrapped are joined first: where the text
+breaks depends on the figures in it.
+"""
+
+from __future__ import annotations
+
+import re
+
+_CONTINUED = re.compile(r"\n(?:E  )? {16,}(?=\S)")
+
+_MASKS = (
+    # a moment, a span, the run time of pytest
+    (r"t[+-]\d+\.\d{3}\b", "<moment>"),
+    (r"\b\d+\.\d{3} s\b", "<seconds> s"),
+    (r"\b\d+(\.\d)? ms\b", "<ms> ms"),
+    (r"\bthe grace was \d+\.\d\d s\b", "the grace was <seconds> s"),
+    (r"\b(passed|failed|deselected|collected) in \d+\.\d\ds\b", r"\1 in <seconds>s"),
+    # how far the flush had come
+    (r"\b\d+ of (\d+) blocks( lost)?: [\d, -]*", r"<count> of \1 blocks\2: <blocks>"),
+    (r"\bblocks \d+-(\d+) acknowledged", r"blocks <block>-\1 acknowledged"),
+    (r"\blast durable: \d+", "last durable: <block>"),
+    # how often
+    (r"\b\d+ acquisitions\b", "<count> acquisitions"),
+    # who of several that stood still for the same time is told of
+    (r"\bstood still; [a-z]+-\d ", "stood still; <contender> "),
+    (r"\b[a-z]+-\d (waited for driver from <moment>, held by the routine)", r"<contender> \1"),
+    (r"\b(waited: |waited for |held by )(other|same|list|define)-\d\b", r"\1\2-<number>"),
+    # pids, and lines of our own code
+    (r"\bpid \d+\b", "pid <pid>"),
+    (r"\.py:\d+ in \b", ".py:<line> in "),
+)
+
+
+def masked(text: str) -> str:
+    """The text with a placeholder for every figure that the next run prints differently."""
+    text = _CONTINUED.sub(" ", text)
+    for pattern, placeholder in _MASKS:
+        text = re.sub(pattern, placeholder, text)
+    # rules are drawn to the width of what they enclose
+    return re.sub(r"([=_-])\1{4,}", r"\1" * 5, text)

@@ -1,0 +1,218 @@
+"""The generated tables, by name; where the code has no words for something, they are here."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+import pytest_gracekill
+from docs.docstrings import described, markdown, shown
+from pytest_gracekill import settings, trial, verdicts
+from pytest_gracekill.child.knobs import MEANINGS, Knobs
+from pytest_gracekill.fixtures import MARKER_HELP, Judge
+from pytest_gracekill.report import VERDICTS
+from pytest_gracekill.routine.adapt import FILLED, OFFERED
+from pytest_gracekill.routine.policy import KillPolicy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+#: Arguments of ``gracekill`` that are neither settings nor knobs.
+ARGUMENTS = {
+    "routine": "the routine under test; `None` is the fixture `kill_routine`",
+    "vm": "a fake that runs already, from `fake_qemu()`; knobs are then not read",
+    "flags": "what the call is asked for: `KillFlags.FORCE`, `KillFlags.NOWAIT`, both, or 0 for a"
+    " graceful kill; only for a routine that takes `flags`",
+    "policy": "a `KillPolicy`, for a routine that takes `policy`; one that takes `grace` or"
+    " `timeout` gets the policy's grace",
+    "force": "what a routine without `flags` promises: `True`, SIGKILL comes when the grace is"
+    " over; `False`, it never comes; `None`, nothing is promised and nothing is judged",
+    "lookup": 'how the model finds a domain: `"coupled"` locks it under the driver lock, as'
+    ' libvirt did in 2012; `"referenced"` references it there and locks it after the driver lock'
+    " was let go",
+    "succeeded": "a callable that is handed what the routine returned and says whether that claims"
+    " success",
+}
+
+#: What each word says, by verdict.
+WORDS = {
+    "data": {
+        "DATA LOST": "acknowledged blocks are not on the disk",
+        "TORN": "a block is half written",
+        "STALE": "a block is on the disk in an older generation than was acknowledged",
+        "PHANTOM": "a block is on the disk that the guest never wrote, or never wrote so",
+    },
+    "escalation": {
+        "STRANGER": "a signal to pid 0, to -1, to our own process group or to a process outside of"
+        " the trial; it was refused, and the stranger did not get it",
+        "KILLED ANYWAY": "SIGKILL, although the call was to be graceful",
+        "KILLED EARLY": "SIGKILL before the time that the routine promised to survive was over",
+        "NEVER KILLED": "SIGKILL was promised, the VM outlived the routine, and it never came",
+        "REPEATED": "more than one stop signal where the second one aborts the flush, or from a"
+        " routine that takes `driver`",
+    },
+    "outcome": {
+        "LEAKED": "success was reported, and the VM lives on",
+        "EARLY": "success was reported before the exit, which then came",
+        "RAISED": "an exception, although the VM was dead",
+        "LIED": "failure was reported although the VM was dead, or the result names another signal"
+        " than the one that ended it",
+    },
+    "promptness": {
+        "SLOW": "it returned more than `slack` seconds after the exit",
+        "HUNG": "it had not returned when its budget was over, and was cut off; the stack is shown",
+    },
+    "deadlock": {
+        "DEADLOCK": "threads waited for each other; the acquire that closed the circle raised"
+        " `DeadlockDetected`, so that the run went on",
+        "LOCK ORDER": "locks were taken in orders that contradict each other: nothing hung this"
+        " time, another time it can",
+    },
+    "locks": {
+        "LOCK LOST": "other locks are held at the return than at the entry",
+        "HELD OVER WAIT": "a lock was held over the wait, and another thread wanted it meanwhile",
+    },
+    "progress": {
+        "STALLED": "a contender stood still for more than half of the wait, behind a lock that the"
+        " routine held, or it raised; the chain of locks is shown",
+    },
+    "leftovers": {
+        "ORPHANS": "processes that belong to the VM are alive after success was reported",
+        "LOCKED": "the disk is still locked, or the pid file is still there",
+    },
+}
+
+
+def knobs() -> str:
+    """Every knob of the fake."""
+    return _table(
+        ("knob", "default", "meaning"),
+        (
+            (f"`{field.name}`", f"`{_default(field.default)}`", _cell(MEANINGS[field.name]))
+            for field in dataclasses.fields(Knobs)
+        ),
+    )
+
+
+def options() -> str:
+    """Every setting, in the forms in which it can be given."""
+    return _table(
+        ("argument", "option", "variable", "ini", "meaning"),
+        (
+            (
+                f"`{name}`" if name != "save" else "",
+                f"`{setting.option}={setting.metavar.replace('|', chr(92) + '|')}`",
+                f"`{setting.variable}`",
+                f"`{setting.ini}`",
+                _cell(setting.help),
+            )
+            for name, setting in settings.SETTINGS.items()
+        ),
+    )
+
+
+def arguments() -> str:
+    """What ``gracekill(...)`` takes beside the knobs."""
+    rows = []
+    for name, parameter in inspect.signature(Judge.__call__).parameters.items():
+        if name == "self" or parameter.kind is parameter.VAR_KEYWORD:
+            continue
+        setting = settings.SETTINGS.get(name)
+        default = setting.default if setting else trial._DEFAULTS.get(name)  # noqa: SLF001 - ours
+        meaning = setting.help if setting else ARGUMENTS[name]
+        rows.append((f"`{name}`", f"`{shown(default)}`", _cell(meaning)))
+    return _table(("argument", "default", "meaning"), rows)
+
+
+def first_parameters() -> str:
+    """What a routine may ask for."""
+    table = _table(
+        ("first parameter", "it gets"), ((f"`{name}`", what) for name, what in OFFERED.items())
+    )
+    return f"{table}\n\nFilled in by name after it: {', '.join(f'`{name}`' for name in FILLED)}."
+
+
+def fixtures() -> str:
+    """The docstrings of the fixtures, as ``pytest --fixtures`` shows them."""
+    module = import_module("pytest_gracekill.fixtures")
+    return "\n\n".join(
+        f"### `{name}`\n\n{markdown(inspect.getdoc(_function(getattr(module, name))))}"
+        for name in ("gracekill", "fake_qemu", "kill_routine")
+    )
+
+
+def marker() -> str:
+    """The marker's help, as ``pytest --markers`` shows it."""
+    usage, _, meaning = MARKER_HELP.partition(": ")
+    return f"`@pytest.mark.{usage}`: {meaning}."
+
+
+def judged() -> str:
+    """A section for each verdict: what it asks, when it is broken, and its words."""
+    sections = []
+    for name in VERDICTS:
+        asks = markdown(inspect.getdoc(import_module(f"{verdicts.__name__}.{name}")))
+        broken = markdown(inspect.getdoc(verdicts.JUDGES[name]))
+        words = _table(
+            ("word", "meaning"), ((f"`{word}`", text) for word, text in WORDS[name].items())
+        )
+        sections.append(f"### `{name}`\n\n{asks}\n\n{broken}\n\n{words}")
+    return "\n\n".join(sections)
+
+
+def policies() -> str:
+    """The constants beside the default."""
+    named = {
+        "LIBVIRT_0_9_10": pytest_gracekill.LIBVIRT_0_9_10,
+        "LIBVIRT_0_9_11": pytest_gracekill.LIBVIRT_0_9_11,
+        "KillPolicy()": KillPolicy(),
+    }
+    names = [field.name for field in dataclasses.fields(KillPolicy)]
+    return _table(
+        ("policy", *names),
+        (
+            (f"`{name}`", *(f"`{getattr(policy, field)!r}`" for field in names))
+            for name, policy in named.items()
+        ),
+    )
+
+
+def api() -> str:
+    """Every public name."""
+    return "\n\n".join(
+        described(name, getattr(pytest_gracekill, name)) for name in pytest_gracekill.__all__
+    )
+
+
+#: Name of a region -> what stands in it.
+REGIONS: dict[str, Callable[[], str]] = {
+    "fixtures": fixtures,
+    "arguments": arguments,
+    "first-parameters": first_parameters,
+    "options": options,
+    "marker": marker,
+    "knobs": knobs,
+    "verdicts": judged,
+    "policies": policies,
+    "api": api,
+}
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def _default(value: object) -> str:
+    return "frozenset()" if value == frozenset() else repr(value)
+
+
+def _function(fixture: object) -> object:
+    # pytest wraps a fixture's function, and the wrapper has no docstring of its own
+    return getattr(fixture, "_fixture_function", fixture)

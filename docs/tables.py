@@ -29,6 +29,9 @@ ARGUMENTS = {
     " `timeout` gets the policy's grace",
     "force": "what a routine without `flags` promises: `True`, SIGKILL comes when the grace is"
     " over; `False`, it never comes; `None`, nothing is promised and nothing is judged",
+    "contend": "callables of your own that work meanwhile, each in a thread of its own; an"
+    " exception, or a latency above `stall_limit` and above five times its own longest before the"
+    " call, is STALLED",
     "lookup": 'how the model finds a domain: `"coupled"` locks it under the driver lock, as'
     ' libvirt did in 2012; `"referenced"` references it there and locks it after the driver lock'
     " was let go",

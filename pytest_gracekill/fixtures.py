@@ -30,9 +30,9 @@ DEADLINE = pytest.StashKey[float]()
 REPORTS = pytest.StashKey[list["Report"]]()
 
 MARKER_HELP = (
-    "gracekill(*, flags, policy, force, survive, slack, stall_limit, contenders, lookup, succeeded,"
-    " budget, **knobs): defaults for the trials of this test; knobs are those of fake_qemu, such as"
-    " flush_time=2.4"
+    "gracekill(*, flags, policy, force, survive, slack, stall_limit, contenders, contend, lookup,"
+    " succeeded, budget, **knobs): defaults for the trials of this test; knobs are those of"
+    " fake_qemu, such as flush_time=2.4"
 )
 
 
@@ -57,6 +57,7 @@ class Judge(Protocol):
         slack: float = ...,
         stall_limit: float = ...,
         contenders: int | str | Sequence[str] = ...,
+        contend: Sequence[Callable[[], object]] = ...,
         lookup: str = ...,
         succeeded: Callable[[object], bool] | None = ...,
         budget: float | None = ...,
@@ -66,7 +67,7 @@ class Judge(Protocol):
 
 @pytest.fixture
 def kill_routine() -> Callable[..., object]:
-    """The routine under test: override it. By default the seed's process_kill, both locks dropped.
+    """The routine under test: override it. By default libvirt's of 2012, ``process_kill``.
 
     The name of its first parameter says what it gets: driver (then domain, flags), pid, popen or
     process.
@@ -154,7 +155,7 @@ def gracekill(
     ``report = gracekill(flush_time=2.4, flags=KillFlags.FORCE)`` runs ``kill_routine`` (or the
     routine that is handed in first) once; ``report.check()`` fails with a table of what was lost,
     why, and what to change. Arguments: routine, vm, flags, policy, force, survive, slack,
-    stall_limit, contenders, lookup, succeeded, budget, and every knob of ``fake_qemu``.
+    stall_limit, contenders, contend, lookup, succeeded, budget, and every knob of ``fake_qemu``.
     """
     _needs_linux()
     from pytest_gracekill import lab, trial  # noqa: PLC0415 - loaded when it is used

@@ -12,6 +12,7 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from pytest_gracekill.child.handle import spawn
+from pytest_gracekill.routine.adapt import name_of
 from pytest_gracekill.routine.model import Driver
 from pytest_gracekill.settings import KINDS
 from pytest_gracekill.verdicts.evidence import LockState
@@ -65,8 +66,10 @@ class Participants:
             self.domain = self.driver.define(TARGET, self.vm)
             for name in OTHERS:
                 self.driver.define(name)
-            stack.callback(self.quiesce)
-            self._start_contenders(self.driver, plan.contenders)
+            self.contenders += _models(self.driver, plan.contenders, self.history)
+        self.contenders += _users(plan.contend, self.history)
+        stack.callback(self.quiesce)
+        self._start_contenders()
 
     def _whose(self, pid: int) -> str | None:
         """What a process is to this trial: the VM, one of its helpers, or a stranger (None)."""
@@ -89,11 +92,7 @@ class Participants:
 
         return Driver(lookup=plan.lookup, make_lock=make_lock)
 
-    def _start_contenders(self, driver: Driver, kinds: tuple[str, ...]) -> None:
-        numbers = {kind: count(1) for kind in KINDS}
-        for kind in kinds:
-            name = f"{kind}-{next(numbers[kind])}"
-            self.contenders.append(Contender(name, _operation(driver, kind, name), self.history))
+    def _start_contenders(self) -> None:
         for contender in self.contenders:
             contender.start()
         deadline = time.monotonic() + WARM_UP
@@ -168,6 +167,24 @@ class Participants:
                 if lock.locked():
                     lock.release()
             stuck = stop_all(stuck, time.monotonic() + 0.05)
+
+
+def _models(driver: Driver, kinds: tuple[str, ...], history: History) -> Iterator[Contender]:
+    """Contenders that do what a manager does, named by their kind."""
+    numbers = {kind: count(1) for kind in KINDS}
+    for kind in kinds:
+        name = f"{kind}-{next(numbers[kind])}"
+        yield Contender(name, _operation(driver, kind, name), history)
+
+
+def _users(work: tuple[Callable[[], object], ...], history: History) -> Iterator[Contender]:
+    """Contenders that do what the user handed in, named by the callable."""
+    names: dict[str, int] = {}
+    for operation in work:
+        name = name_of(operation)
+        names[name] = names.get(name, 0) + 1
+        number = f"-{names[name]}" if names[name] > 1 else ""
+        yield Contender(f"{name}{number}", operation, history, by_latency=True)
 
 
 def _operation(driver: Driver, kind: str, name: str) -> Callable[[], object]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import re
 from dataclasses import dataclass
 from itertools import cycle, islice
@@ -48,6 +49,7 @@ class Plan:
     slack: float
     stall_limit: float
     contenders: tuple[str, ...]
+    contend: tuple[Callable[[], object], ...]
     lookup: Lookup
     succeeded: Callable[[object], bool] | None
     budget: float | None
@@ -114,11 +116,20 @@ def _vm(value: object) -> str | None:
     return None if value is None or isinstance(value, FakeQemu) else "a FakeQemu is needed"
 
 
+def _contend(value: object) -> str | None:
+    right = "a list of plain callables without parameters is needed"
+    if not isinstance(value, list | tuple):
+        return right
+    plain = [callable(work) and not inspect.iscoroutinefunction(work) for work in value]
+    return None if all(plain) else right
+
+
 _CHECKS: dict[str, Callable[[object], str | None]] = {
     "vm": _vm,
     "flags": _flags,
     "policy": _policy,
     "force": _force,
+    "contend": _contend,
     "lookup": _lookup,
     "succeeded": _succeeded,
 }
@@ -127,6 +138,7 @@ _DEFAULTS: dict[str, object] = {
     "flags": 0,
     "policy": None,
     "force": None,
+    "contend": (),
     "lookup": "coupled",
     "succeeded": None,
 }
@@ -172,6 +184,7 @@ def plan(
         slack=cast("float", arguments["slack"]),
         stall_limit=cast("float", arguments["stall_limit"]),
         contenders=kinds_of(cast("int | str | Sequence[str]", arguments["contenders"])),
+        contend=tuple(cast("Sequence[Callable[[], object]]", arguments["contend"])),
         lookup=cast("Lookup", arguments["lookup"]),
         succeeded=cast("Callable[[object], bool] | None", arguments["succeeded"]),
         budget=cast("float | None", arguments["budget"]),

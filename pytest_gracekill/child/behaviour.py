@@ -10,7 +10,7 @@ class Crash:
     """The fake ends when block `at` is due, the earlier ones written.
 
     Exactly one of `exit` (a status) and `signal` (by which it kills itself) is given. With
-    `torn=True` the first half of the block has been written.
+    the knob `torn=True` the first half of the block has been written.
     """
 
     at: int

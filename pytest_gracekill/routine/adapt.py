@@ -57,7 +57,8 @@ class Adapted:
 
 def name_of(routine: object) -> str:
     """The routine's name as people know it."""
-    return str(getattr(routine, "__qualname__", None) or type(routine).__qualname__)
+    name = str(getattr(routine, "__qualname__", None) or type(routine).__qualname__)
+    return name.rpartition("<locals>.")[2]
 
 
 def adapt(routine: object, source: str = "the call") -> Adapted:

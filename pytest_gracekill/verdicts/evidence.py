@@ -124,7 +124,8 @@ class Evidence:
         """Since when a lock was held, and where it was taken; the caller's are held at the call."""
         if hold.actor == self.routine_actor and hold.acquired_ns <= self.called_ns:
             return "since the call"
-        where = f", taken at {hold.site[0]}" if hold.site else ""
+        public = [frame for frame in hold.site if frame.function.rpartition(".")[2][:1] != "_"]
+        where = f", taken at {(public or hold.site)[0]}" if hold.site else ""
         return f"since {self.stamp(hold.acquired_ns)}{where}"
 
     @property

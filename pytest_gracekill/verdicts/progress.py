@@ -2,7 +2,8 @@
 
 A contender stands still when it waits, directly or behind others, for a lock that a thread in the
 routine holds. The chain is followed through the recorded holds and waits, so that a slow machine,
-or a contender that waits for another one, is no finding. Only traced locks are seen.
+or a contender that waits for another one, is no finding. Only traced locks are seen; contenders
+that were handed in are judged by their latency, beside their own before the call.
 """
 
 from __future__ import annotations
@@ -18,7 +19,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pytest_gracekill.verdicts.evidence import Evidence
+    from pytest_gracekill.witness.contenders import Contender
     from pytest_gracekill.witness.history import Hold, Wait
+
+#: A latency counts from so many times the contender's own longest before the call.
+WORSE = 5
 
 #: From here on a stall is told in whole milliseconds.
 SHORTEST_SHOWN = 0.010
@@ -28,60 +33,102 @@ def judge(evidence: Evidence) -> Verdict | NotJudged:
     """Broken when a contender was held up by the routine for more than half of its wait."""
     if not evidence.contenders:
         return NotJudged(name="progress", reason="no contenders took part")
-    raised = [contender for contender in evidence.contenders if contender.error is not None]
-    for contender in raised:
-        if evidence.lock_state is None or not evidence.lock_state.deadlocks:
-            return Verdict(
-                name="progress",
-                status="broken",
-                word="STALLED",
-                evidence=f"{contender.name} raised {type(contender.error).__name__}:"
-                f" {contender.error}",
-            )
     if evidence.lock_state is not None and evidence.lock_state.deadlocks:
         return NotJudged(name="progress", reason="a deadlock was broken up, which ended contenders")
-    if not any(contender.operations for contender in evidence.contenders):
-        return Verdict(
-            name="progress",
-            status="unknown",
-            word="unknown",
-            evidence=f"{len(evidence.contenders)} contenders completed no operation at all",
-        )
-    stalls = find_stalls(evidence)
-    if stalls:
-        # the longest chain tells most: who stood behind whom
-        worst = max(stalls, key=lambda stall: (len(stall.chain), stall.blocked_ns))
-        return Verdict(
-            name="progress",
-            status="broken",
-            word="STALLED",
-            evidence=f"{len(stalls)} of {len(evidence.contenders)} contenders stood still;"
-            f" {worst.contender} for {worst.blocked_ns / 1e9:.3f} s of {evidence.wait:.3f} s",
-            detail=("why it waited:", *(f"  {line}" for line in describe(worst, evidence))),
-            advice="let go of every lock that others need before the first sleep",
-        )
+    for finding in (_raised, _silent, _held_up, _slow):
+        verdict = finding(evidence)
+        if verdict is not None:
+            return verdict
     during = longest(evidence, during=True)
     before = longest(evidence, during=False)
     return Verdict(
         name="progress",
         status="ok",
         word="ok",
-        evidence=f"{len(evidence.contenders)} contenders, longest stall {_ms(during)} during the"
+        evidence=f"{_counted(len(evidence.contenders))}, longest stall {_ms(during)} during the"
         f" wait ({_ms(before)} before it)",
     )
 
 
+def _raised(evidence: Evidence) -> Verdict | None:
+    for contender in evidence.contenders:
+        if contender.error is not None:
+            what = f"{type(contender.error).__name__}: {contender.error}"
+            return _stalled(f"{contender.name} raised {what}")
+    return None
+
+
+def _silent(evidence: Evidence) -> Verdict | None:
+    if any(contender.operations for contender in evidence.contenders):
+        return None
+    return Verdict(
+        name="progress",
+        status="unknown",
+        word="unknown",
+        evidence=f"{_counted(len(evidence.contenders))} completed no operation at all",
+    )
+
+
+def _held_up(evidence: Evidence) -> Verdict | None:
+    stalls = find_stalls(evidence)
+    if not stalls:
+        return None
+    # the longest chain tells most: who stood behind whom
+    worst = max(stalls, key=lambda stall: (len(stall.chain), stall.blocked_ns))
+    return _stalled(
+        f"{len(stalls)} of {_counted(len(evidence.contenders))} stood still; {worst.contender} for"
+        f" {worst.blocked_ns / 1e9:.3f} s of {evidence.wait:.3f} s",
+        "why it waited:",
+        *(f"  {line}" for line in describe(worst, evidence)),
+        advice="let the lock go before the first sleep, and take it again at the end",
+    )
+
+
+def _slow(evidence: Evidence) -> Verdict | None:
+    """Contenders whose waits can't be traced: broken by a latency far beyond their own."""
+    for contender in evidence.contenders:
+        if not contender.by_latency:
+            continue
+        during = _longest_of(contender, evidence, during=True)
+        before = _longest_of(contender, evidence, during=False)
+        if during > max(evidence.promise.stall_limit, WORSE * before):
+            return _stalled(
+                f"{contender.name} took {during:.3f} s during the wait, {_ms(before)} before it;"
+                f" {evidence.promise.stall_limit:.2f} s are allowed",
+                advice="let the lock go before the first sleep, and take it again at the end",
+            )
+    return None
+
+
+def _stalled(evidence: str, *detail: str, advice: str = "") -> Verdict:
+    return Verdict(
+        name="progress",
+        status="broken",
+        word="STALLED",
+        evidence=evidence,
+        detail=detail,
+        advice=advice,
+    )
+
+
+def _counted(number: int) -> str:
+    return "1 contender" if number == 1 else f"{number} contenders"
+
+
 def longest(evidence: Evidence, *, during: bool) -> float:
     """The longest operation of any contender, in seconds, during the wait or before it."""
+    return max(_longest_of(someone, evidence, during=during) for someone in evidence.contenders)
+
+
+def _longest_of(contender: Contender, evidence: Evidence, *, during: bool) -> float:
     spans = [0]
-    for contender in evidence.contenders:
-        for started, ended in contender.spans:
-            overlaps = ended > evidence.called_ns and started < evidence.returned_ns
-            if during and overlaps:
-                start = max(started, evidence.called_ns)
-                spans.append(min(ended, evidence.returned_ns) - start)
-            elif not during and ended <= evidence.called_ns:
-                spans.append(ended - started)
+    for started, ended in contender.spans:
+        overlaps = ended > evidence.called_ns and started < evidence.returned_ns
+        if during and overlaps:
+            start = max(started, evidence.called_ns)
+            spans.append(min(ended, evidence.returned_ns) - start)
+        elif not during and ended <= evidence.called_ns:
+            spans.append(ended - started)
     return max(spans) / 1e9
 
 

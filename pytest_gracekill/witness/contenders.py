@@ -18,18 +18,29 @@ if TYPE_CHECKING:
     from pytest_gracekill.witness.history import History
 
 THINK = 0.001
-#: Operations that every contender completes before the routine is called, so that it has a pace.
+#: Operations that every contender completes before the routine is called, so that it has a pace;
+#: one that is slow is taken as it is after that many seconds.
 WARM_UP = 20
+WARM_UP_SECONDS = 1.0
 
 
 class Contender:
     """One thread that repeats ``operation``; its spans are (start, end) in monotonic nanoseconds.
 
     ``current`` is the start of an operation that has not ended, ``error`` what ended the thread.
+    ``by_latency``: what it waits for can't be traced, so that its latency has to tell.
     """
 
-    def __init__(self, name: str, operation: Callable[[], object], history: History) -> None:
+    def __init__(
+        self,
+        name: str,
+        operation: Callable[[], object],
+        history: History,
+        *,
+        by_latency: bool = False,
+    ) -> None:
         self.name = name
+        self.by_latency = by_latency
         self.error: Exception | None = None
         self.spans: list[tuple[int, int]] = []
         self.current: int | None = None
@@ -84,7 +95,7 @@ class Contender:
                 operation()
                 self.current = None
                 spans.append((started, time.monotonic_ns()))
-                if len(spans) == WARM_UP:
+                if len(spans) == WARM_UP or spans[-1][1] - spans[0][0] > WARM_UP_SECONDS * 1e9:
                     self._warm.set()
                 time.sleep(THINK)
         except DeadlockDetected as found:

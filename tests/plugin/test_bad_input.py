@@ -50,6 +50,7 @@ ARGUMENTS: list[tuple[dict[str, object], tuple[str, ...]]] = [
     ({"contenders": ("some",)}, ("'some'", "other, same, list, define")),
     ({"lookup": "quick"}, ("lookup='quick'", "'coupled'")),
     ({"budget": 0}, ("budget=0", "above 0")),
+    ({"contend": [1]}, ("contend=[1]", "plain callables")),
     ({"succeeded": 1}, ("succeeded=1", "callable")),
     ({"vm": 12}, ("vm=12", "FakeQemu")),
 ]

@@ -174,6 +174,36 @@ def test_a_lock_handed_from_one_thread_to_another_raises_no_alarm(gracekill: Jud
     report.check()
 
 
+def test_work_of_the_users_own_that_waits_for_the_routine(gracekill: Judge) -> None:
+    lock = threading.Lock()
+
+    def status() -> None:
+        with lock:
+            pass
+
+    def stop(pid: int) -> None:
+        pidfd = os.pidfd_open(pid)
+        with lock:
+            os.kill(pid, signal.SIGTERM)
+            select.select([pidfd], [], [], 20)
+        os.close(pidfd)
+
+    report = gracekill(stop, flush_time=0.8, contend=[status], stall_limit=0.4)
+    assert report.verdicts["progress"].word == "STALLED"
+    assert report.verdicts["progress"].evidence.startswith("status took 0.")
+    report.check("data", "outcome")
+    gracekill(stop, flush_time=0.2, contend=[status], stall_limit=1.5).check()
+
+
+def test_work_of_the_users_own_that_raises(gracekill: Judge) -> None:
+    def broken() -> None:
+        raise RuntimeError("domain is locked")
+
+    report = gracekill(flush_time=0.1, contend=[broken], flags=KillFlags.FORCE)
+    assert report.verdicts["progress"].word == "STALLED"
+    assert "broken raised RuntimeError: domain is locked" in report.verdicts["progress"].evidence
+
+
 def test_vm_of_the_users_own(gracekill: Judge, fake_qemu: StartFake) -> None:
     fake = fake_qemu(flush_time=0.1, topology="reaped")
     report = gracekill(vm=fake, flags=KillFlags.FORCE)

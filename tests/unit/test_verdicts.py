@@ -84,6 +84,12 @@ def contender(name: str, *spans: tuple[float, float]) -> Contender:
     return made
 
 
+def users(*spans: tuple[float, float]) -> Contender:
+    made = contender("status", *spans)
+    made.by_latency = True
+    return made
+
+
 PROMISE = Promise(
     force=True,
     nowait=False,
@@ -234,6 +240,12 @@ BROKEN: list[tuple[str, str, dict[str, Any]]] = [
             ),
         },
     ),
+    # what it waits for is not traced: beyond the limit, and five times its own longest before
+    (
+        "progress",
+        "STALLED",
+        {"contenders": (users((-2.0, -1.9), (0.1, 1.2)),), "returned_ns": at(2)},
+    ),
     (
         "leftovers",
         "ORPHANS",
@@ -309,6 +321,10 @@ OK: list[tuple[str, dict[str, Any]]] = [
             "waits": (wait("driver", "gracekill:other-1", 0.0, 1.0),),
         },
     ),
+    # slow, but it was as slow before
+    ("progress", {"contenders": (users((-2.0, -1.7), (0.1, 1.2)),), "returned_ns": at(2)}),
+    # far slower than before, but within the limit
+    ("progress", {"contenders": (users((-2.0, -1.9), (0.1, 0.9)),), "returned_ns": at(2)}),
     ("data", {"audit": audit(acknowledged=[])}),
 ]
 

@@ -70,8 +70,6 @@ class Machine:
             _say(f'Failed to get "{denied}" lock\nIs another process using the image?')
             self._exit(1)
         os.pwrite(self.disk, b"\1", DIRTY_OFFSET)
-        if knobs.crash_signal:
-            _default(knobs.crash_signal)  # Python ignores SIGPIPE, for one
         if knobs.helpers:
             from .attendants import attend  # noqa: PLC0415  # not for a start that is timed
 
@@ -217,7 +215,7 @@ class Machine:
 
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file is of use to nobody
         self.record.write("crash", signal=knobs.crash_signal)
-        _default(knobs.crash_signal)
+        _default(knobs.crash_signal)  # Python ignores SIGPIPE, for one
         _signal.pthread_sigmask(_signal.SIG_UNBLOCK, (knobs.crash_signal,))
         os.kill(os.getpid(), knobs.crash_signal)
         os._exit(os.EX_SOFTWARE)  # a signal that did not end us

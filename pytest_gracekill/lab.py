@@ -19,7 +19,7 @@ from pytest_gracekill.report import Call, Report
 from pytest_gracekill.routine.flags import KillFlags
 from pytest_gracekill.routine.policy import KillPolicy
 from pytest_gracekill.verdicts import judge
-from pytest_gracekill.verdicts.evidence import SIGKILL, TOLERANCE, Evidence, Promise
+from pytest_gracekill.verdicts.evidence import SHORT_NS, SIGKILL, TOLERANCE, Evidence, Promise
 from pytest_gracekill.verdicts.progress import longest
 from pytest_gracekill.witness.watchdog import Watchdog
 
@@ -112,9 +112,8 @@ class _Trial:
             alive_at_return=alive,
             ended_by_trial=ended_by_trial,
             audit=who.vm.disk.audit(),
-            # decoded once: there are tens of thousands
-            holds=tuple(who.history.holds),
-            waits=tuple(who.history.waits),
+            holds=tuple(who.history.long_holds(SHORT_NS, always=me)),
+            waits=tuple(who.history.long_waits(SHORT_NS)),
             lock_state=who.lock_state(at_entry, at_return),
             contenders=tuple(who.contenders),
             leftovers=leftovers,

@@ -28,6 +28,10 @@ STOP_SIGNALS = (1, 2, 15)
 #: How exact "at the moment of" is, in seconds: an end of file precedes the exit by milliseconds.
 TOLERANCE = 0.020
 
+#: Holds and waits that are shorter than this are not looked at, but for the routine's own holds:
+#: there are tens of thousands, and even many of them make no stall. In nanoseconds.
+SHORT_NS = 1_000_000
+
 #: A routine that waits for less than this stalls nobody: a busy machine lets a thread that holds a
 #: lock stand for a tenth of a second.
 SHORTEST_WAIT = 0.250

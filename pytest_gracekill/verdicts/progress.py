@@ -184,9 +184,6 @@ def _ms(seconds: float) -> str:
 class _Blame:
     """How long an actor waited on a chain of locks that ends at the routine's thread."""
 
-    #: Waits shorter than this are not followed: thousands of them make no stall.
-    SHORT_NS = 1_000_000
-
     def __init__(self, evidence: Evidence) -> None:
         self._routine = evidence.routine_actor
         self._start = evidence.called_ns
@@ -201,8 +198,7 @@ class _Blame:
         }
         self._waits: dict[str, list[Wait]] = defaultdict(list)
         for wait in evidence.waits:
-            if (wait.until_ns or self._end) - wait.since_ns >= self.SHORT_NS:
-                self._waits[wait.actor].append(wait)
+            self._waits[wait.actor].append(wait)
 
     def of(self, actor: str) -> tuple[int, tuple[Link, ...]]:
         """Nanoseconds that the routine cost this actor, and the chain of its longest wait."""

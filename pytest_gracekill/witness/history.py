@@ -129,47 +129,49 @@ class History:
     @property
     def holds(self) -> list[Hold]:
         """Every hold of a traced lock by the time it began; one still open has no end."""
-        still_open = [held for source in self._open for held in source()[0]]
-        finished = list(self.raw_holds)
-        # a lock may be released between the two looks: then the finished hold is the truth
-        known = {id(held[1]) for held in finished}
-        rows = finished + [held for held in still_open if id(held[1]) not in known]
-        rows.sort(key=lambda held: held[1][1])
-        frames: dict[tuple[int, int], Frame] = {}
-        return [
-            Hold(
-                lock=lock.name,
-                actor=hold[0].name,
-                acquired_ns=hold[1],
-                released_ns=released_ns,
-                site=frames_of(hold[2], frames),
-            )
-            for lock, hold, released_ns in rows
-        ]
+        return _holds(self._held())
 
     @property
     def waits(self) -> list[Wait]:
         """Every wait for a traced lock by the time it began; one still open has no end."""
+        return _waits(self._waited())
+
+    def long_holds(self, shortest_ns: int, *, always: str) -> list[Hold]:
+        """As ``holds``, without short ones (most are), unless by the actor ``always``."""
+        return _holds(
+            [
+                held
+                for held in self._held()
+                if held[2] is None
+                or held[2] - held[1][1] >= shortest_ns
+                or held[1][0].name == always
+            ]
+        )
+
+    def long_waits(self, shortest_ns: int) -> list[Wait]:
+        """As ``waits``, without short ones."""
+        return _waits(
+            [wait for wait in self._waited() if wait[3] is None or wait[3] - wait[2] >= shortest_ns]
+        )
+
+    def _held(self) -> list[RawHeld]:
+        still_open = [held for source in self._open for held in source()[0]]
+        finished = list(self.raw_holds)
+        # a lock may be released between the two looks: then the finished hold is the truth
+        known = {id(held[1]) for held in finished} if still_open else set()
+        rows = finished + [held for held in still_open if id(held[1]) not in known]
+        rows.sort(key=lambda held: held[1][1])
+        return rows
+
+    def _waited(self) -> list[RawWait]:
         still_open = [wait for source in self._open for wait in source()[1]]
         finished = list(self.raw_waits)
-        known = {(id(wait[0]), id(wait[1]), wait[2]) for wait in finished}
+        known = {(id(wait[0]), id(wait[1]), wait[2]) for wait in finished} if still_open else set()
         rows = finished + [
             wait for wait in still_open if (id(wait[0]), id(wait[1]), wait[2]) not in known
         ]
         rows.sort(key=lambda wait: wait[2])
-        frames: dict[tuple[int, int], Frame] = {}
-        return [
-            Wait(
-                lock=lock.name,
-                actor=thread.name,
-                since_ns=since_ns,
-                until_ns=until_ns,
-                acquired=acquired,
-                timed=timed,
-                site=frames_of(site, frames),
-            )
-            for lock, thread, since_ns, until_ns, acquired, timed, site in rows
-        ]
+        return rows
 
     def events(self) -> list[Event]:
         """All events by time; those of the same nanosecond in the order of their recording."""
@@ -184,6 +186,36 @@ class History:
     def write(self, path: str | PathLike[str]) -> None:
         """Write all events as JSON lines; see `write_events`."""
         write_events(path, self.origin_ns, self.events())
+
+
+def _holds(rows: list[RawHeld]) -> list[Hold]:
+    frames: dict[tuple[int, int], Frame] = {}
+    return [
+        Hold(
+            lock=lock.name,
+            actor=hold[0].name,
+            acquired_ns=hold[1],
+            released_ns=released_ns,
+            site=frames_of(hold[2], frames),
+        )
+        for lock, hold, released_ns in rows
+    ]
+
+
+def _waits(rows: list[RawWait]) -> list[Wait]:
+    frames: dict[tuple[int, int], Frame] = {}
+    return [
+        Wait(
+            lock=lock.name,
+            actor=thread.name,
+            since_ns=since_ns,
+            until_ns=until_ns,
+            acquired=acquired,
+            timed=timed,
+            site=frames_of(site, frames),
+        )
+        for lock, thread, since_ns, until_ns, acquired, timed, site in rows
+    ]
 
 
 def _event_of(happened: Hold | Wait) -> Event:

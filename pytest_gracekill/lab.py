@@ -8,9 +8,10 @@ was.
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from math import isfinite
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,8 @@ from pytest_gracekill.verdicts.progress import longest
 from pytest_gracekill.witness.watchdog import Watchdog
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pytest_gracekill.child.knobs import Knobs
     from pytest_gracekill.trial import Plan
 
@@ -35,6 +38,7 @@ def run(plan: Plan) -> Report:
     :raises KeyboardInterrupt: the user interrupted; the trial has been cleared away.
     """
     with ExitStack() as stack:
+        stack.enter_context(_without_collector())
         trial = _Trial(plan, Participants(plan, stack))
         evidence = trial.call()
         verdicts, not_judged = judge(evidence)
@@ -47,6 +51,22 @@ def run(plan: Plan) -> Report:
             longest_stall=longest(evidence, during=True) if evidence.contenders else None,
             sigkill_sent=evidence.killed_ns is not None,
         )
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """Keep Python's cyclic garbage collector from stopping every thread in the middle of a trial.
+
+    The contenders' records make it run, and with a large heap one full collection takes seconds.
+    """
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 class _Trial:

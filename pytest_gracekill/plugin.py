@@ -76,6 +76,9 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """``assert report.ok`` fails with the same table as ``report.check()``."""
     report = yield
+    if call.when == "teardown" and REPORTS in item.stash:
+        # pytest keeps its items to the end, and a history has a hundred thousand records
+        del item.stash[REPORTS]
     if call.when != "call" or not report.failed or call.excinfo is None:
         return report
     # only a failure with a traceback has sections; pytest names its class nowhere in public

@@ -121,3 +121,23 @@ def test_failing_trials_save_their_evidence(
     kinds = {event["kind"] for event in events}
     assert {"call", "return", "signal", "hold", "block"} <= kinds
     assert [event["ns"] for event in events] == sorted(event["ns"] for event in events)
+
+
+def test_a_trial_is_forgotten_when_its_test_has_ended(run_pytest: RunPytest) -> None:
+    source = """
+    import gc, weakref
+    from pytest_gracekill import KillFlags
+
+    seen = []
+
+    def test_first(gracekill):
+        assert gc.isenabled()
+        report = gracekill(flush_time=0.05, flags=KillFlags.FORCE)
+        assert gc.isenabled()
+        seen.append(weakref.ref(report.history))
+
+    def test_second():
+        gc.collect()
+        assert seen[0]() is None
+    """
+    run_pytest(source).assert_outcomes(passed=2)

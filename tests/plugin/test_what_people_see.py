@@ -59,9 +59,11 @@ def test_assert_ok_gets_the_same_table(run_pytest: RunPytest, pytester: pytest.P
     assert "KILLED EARLY  SIGTERM" in pytester.path.joinpath("j.xml").read_text()
 
 
-def test_check_does_not_tell_the_table_twice(run_pytest: RunPytest) -> None:
-    text = run_pytest(SEED).stdout.str()
+@pytest.mark.parametrize("names", ["", "'data'"])
+def test_check_does_not_tell_the_table_twice(run_pytest: RunPytest, names: str) -> None:
+    text = run_pytest(SEED.replace("check()", f"check({names})"), "-rN").stdout.str()
     assert text.count("last durable") == 1, text
+    assert not re.search(r"-+ gracekill -+", text)
 
 
 @pytest.mark.parametrize("workers", [(), ("-n", "1")], ids=["alone", "xdist"])

@@ -1,6 +1,6 @@
-"""Eight contenders of a trial, thinking 1 ms between two operations, for half a second a round. An
-operation is the coupled look-up: driver lock, domain lock, driver lock let go, domain lock let go;
-half of the contenders look up one domain, the others another. Traced locks beside threading.Lock.
+"""Eight contenders of a trial, thinking 1 ms between two operations, for half a second a round.
+An operation is the coupled look-up: driver lock, domain lock, driver lock let go, domain lock let
+go; half of them look up one domain, the others another. Traced locks beside threading.Lock.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""`python -m pytest` on one empty file, with the plugin and with `-p no:gracekill`, in turn; other
-plugins that are installed are loaded on both sides, pytest-timeout (which ours needs) included.
-The share is the difference pair by pair: of the time on the clock, which the promise is about, and
-of the processor time, which noise from other processes touches less.
+"""`python -m pytest` on one empty file, with the plugin and with `-p no:gracekill`, in turn; of the
+other plugins only pytest-timeout, which ours needs, is loaded, on both sides. The share is the
+difference pair by pair: of the time on the clock, which the promise is about, and of processor
+time. "the import alone": the plugin's, in a Python that has pytest and pytest-timeout already.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import time
+from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
 from .figure import Figure, Promise
@@ -17,7 +18,18 @@ from .figure import Figure, Promise
 if TYPE_CHECKING:
     from pathlib import Path
 
-COMMAND = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_empty.py"]
+OTHERS = [
+    f"-pno:{point.name}"
+    for point in entry_points(group="pytest11")
+    if point.name not in ("gracekill", "timeout")
+]
+COMMAND = [sys.executable, "-m", "pytest", "-q", "-pno:cacheprovider", *OTHERS, "test_empty.py"]
+IMPORT = """
+import time, pytest, pytest_timeout
+started = time.perf_counter()
+import pytest_gracekill.plugin
+print(time.perf_counter() - started)
+"""
 NOTHING_COLLECTED = 5
 
 
@@ -26,17 +38,21 @@ def measure(rounds: int, folder: Path) -> list[Figure]:
     (folder / "test_empty.py").touch()
     clock: dict[bool, list[float]] = {True: [], False: []}
     processor: dict[bool, list[float]] = {True: [], False: []}
+    imports = []
     _run(folder, plugin=True)  # .pyc files
+    _import()
     for number in range(rounds):
         for plugin in (True, False) if number % 2 else (False, True):
             elapsed, used = _run(folder, plugin=plugin)
             clock[plugin].append(elapsed)
             processor[plugin].append(used)
+        imports.append(_import())
     return [
         _figure("pytest without the plugin", clock[False]),
         _figure("pytest with the plugin", clock[True]),
-        _figure("its share, on the clock", _differences(clock), Promise(limit=0.02)),
-        _figure("its share, processor time", _differences(processor)),
+        _figure("share of time on the clock", _differences(clock), Promise(limit=0.02)),
+        _figure("share of processor time", _differences(processor)),
+        _figure("the import alone", imports),
     ]
 
 
@@ -49,7 +65,7 @@ def _differences(times: dict[bool, list[float]]) -> list[float]:
 
 
 def _run(folder: Path, *, plugin: bool) -> tuple[float, float]:
-    command = COMMAND if plugin else [*COMMAND, "-p", "no:gracekill"]
+    command = COMMAND if plugin else [*COMMAND, "-pno:gracekill"]
     started = time.perf_counter()
     process = subprocess.Popen(
         command, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
@@ -61,3 +77,7 @@ def _run(folder: Path, *, plugin: bool) -> tuple[float, float]:
     if process.returncode != NOTHING_COLLECTED:
         raise RuntimeError(f"pytest ended with {process.returncode}, not with 'no tests'")
     return elapsed, usage.ru_utime + usage.ru_stime
+
+
+def _import() -> float:
+    return float(subprocess.check_output([sys.executable, "-c", IMPORT], text=True))

@@ -1,7 +1,7 @@
 """A fake (topology child, 64 blocks) from the call of spawn() to its return: folder, image, program
 file and process, ready to take SIGTERM. Beside it a bare `python -I -S`, twice: started and
-waited for to its end (`-c pass`), and started and listened to until it has written one byte, which
-leaves out the end of the interpreter as readiness does. Both are started by subprocess.Popen.
+waited for to its end (`-c pass`), and started and listened to until it has written one byte,
+which leaves out the end of the interpreter as readiness does. Both start by subprocess.Popen.
 """
 
 from __future__ import annotations

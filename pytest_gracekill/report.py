@@ -100,7 +100,6 @@ class Report:
     disk: Audit
     calls: tuple[Call, ...]
     history: History = field(repr=False)
-    title: str = ""
     longest_stall: float | None = None
     sigkill_sent: bool = False
     saved: list[Path] = field(default_factory=list, repr=False)

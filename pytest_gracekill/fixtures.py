@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import shutil
 import sys
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
 from pytest_gracekill import settings
 from pytest_gracekill.errors import UsageError
-from pytest_gracekill.settings import Value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from pytest_gracekill.report import Report
     from pytest_gracekill.routine.flags import KillFlags
     from pytest_gracekill.routine.policy import KillPolicy
+    from pytest_gracekill.settings import Value
 
 #: The settings of the session, by name; made once in pytest_configure.
 SETTLED: pytest.StashKey[dict[str, Value]] = pytest.StashKey()
@@ -112,8 +112,6 @@ def fake_qemu(
     from pytest_gracekill.child.handle import spawn  # noqa: PLC0415
     from pytest_gracekill.child.knobs import Knobs  # noqa: PLC0415
 
-    fakes: list[FakeQemu] = []
-
     def start(**knobs: object) -> FakeQemu:
         __tracebackhide__ = True
         try:
@@ -123,27 +121,20 @@ def fake_qemu(
             raise error.with_traceback(None) from None
 
     def begin(knobs: dict[str, object]) -> FakeQemu:
-        merged = merge(request, knobs)
+        merged = _layered(request, knobs)
         names = trial.knob_names()
         for name, value in merged.items():
             if name not in names and value.source == "the call":
                 raise settings.unknown(name, names, value.source)
         chosen = {name: value for name, value in merged.items() if name in names}
-        fakes.append(
-            spawn(
-                Knobs.from_values(
-                    {name: value.value for name, value in chosen.items()},
-                    {name: value.source for name, value in chosen.items()},
-                ),
-                folder(),
-            )
-        )
-        return fakes[-1]
+        values = {name: value.value for name, value in chosen.items()}
+        sources = {name: value.source for name, value in chosen.items()}
+        fake = spawn(Knobs.from_values(values, sources), folder())
+        stack.callback(fake.close)
+        return fake
 
-    with _folders(tmp_path_factory) as folder:
+    with _folders(tmp_path_factory) as folder, ExitStack() as stack:
         yield start
-        for fake in fakes:
-            fake.close()
 
 
 @pytest.fixture
@@ -171,7 +162,7 @@ def gracekill(
         try:
             plan = trial.plan(
                 routine,
-                merge(request, arguments),
+                _layered(request, arguments),
                 source=source,
                 directory=folder,
                 deadline=request.node.stash.get(DEADLINE, None),
@@ -191,17 +182,12 @@ def gracekill(
         yield judge
 
 
-def merge(request: pytest.FixtureRequest, arguments: dict[str, object]) -> dict[str, Value]:
+def _layered(request: pytest.FixtureRequest, arguments: dict[str, object]) -> dict[str, Value]:
     """Every argument of a trial with its source: call > marker > the session's settings."""
+    source = f"marker gracekill of {request.node.nodeid}"
+    markers = list(request.node.iter_markers("gracekill"))
+    for marker in markers:
+        if marker.args:
+            raise UsageError(f"{marker.args!r}: the marker takes keyword arguments", source=source)
     session = request.config.stash[SETTLED]
-    merged = {**session}
-    # the closest marker comes first, and wins
-    for marker in reversed(list(request.node.iter_markers("gracekill"))):
-        source = f"marker gracekill of {request.node.nodeid}"
-        merged.update(
-            {name: Value(value=value, source=source) for name, value in marker.kwargs.items()}
-        )
-    merged.update(
-        {name: Value(value=value, source="the call") for name, value in arguments.items()}
-    )
-    return merged
+    return settings.layered(session, [marker.kwargs for marker in markers], source, arguments)

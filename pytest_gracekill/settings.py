@@ -209,6 +209,19 @@ def from_outside(
     return values
 
 
+def layered(
+    session: Mapping[str, Value],
+    markers: Iterable[Mapping[str, object]],
+    marker_source: str,
+    call: Mapping[str, object],
+) -> dict[str, Value]:
+    """Every argument of a trial with its source: call > marker (the closest first) > session."""
+    merged = dict(session)
+    for marker in reversed(list(markers)):
+        merged |= {name: Value(value=value, source=marker_source) for name, value in marker.items()}
+    return merged | {name: Value(value=value, source="the call") for name, value in call.items()}
+
+
 def unknown(name: str, known: Iterable[str], source: str) -> UsageError:
     """The error for an argument that there is not, with the one that was probably meant."""
     known = sorted(known)

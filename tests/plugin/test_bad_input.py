@@ -165,6 +165,10 @@ def test_a_test_shows_the_users_line_and_one_error(run_pytest: RunPytest) -> Non
     def test_marker(gracekill):
         gracekill()
 
+    @pytest.mark.gracekill(2.4)
+    def test_position(gracekill):
+        gracekill()
+
     def test_call(gracekill):
         gracekill(flush_tim=2)
 
@@ -175,10 +179,11 @@ def test_a_test_shows_the_users_line_and_one_error(run_pytest: RunPytest) -> Non
         gracekill(flush_time=0).check("date")
     """
     result = run_pytest(source)
-    result.assert_outcomes(failed=4)
+    result.assert_outcomes(failed=5)
     text = result.stdout.str()
     for error in (
         "slack='a': a time in seconds is needed",
+        "(2.4,): the marker takes keyword arguments",
         "unknown argument 'flush_tim'; did you mean 'flush_time'? (from the call)",
         "unknown argument 'slack'",
         "there is no verdict 'date'; those that are judged: data, escalation",

@@ -424,7 +424,7 @@ def test_an_exception_of_the_retake_does_not_replace_that_of_the_wait(
         lock.failures = 1
         monkeypatch.setattr(time, "sleep", fail)
         with pytest.raises(ZeroDivisionError) as caught:
-            scene.kill(quick("poll"))
+            scene.kill(KillPolicy(grace=60.0, wait="poll"))
         scene.check("after both")
     assert "while the locks were taken again: Injected('driver 0')" in caught.value.__notes__[0]
 

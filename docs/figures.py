@@ -28,6 +28,8 @@ _MASKS = (
     (r"\bstood still; [a-z]+-\d ", "stood still; <contender> "),
     (r"\b[a-z]+-\d (waited for driver from <moment>, held by the routine)", r"<contender> \1"),
     (r"\b(waited: |waited for |held by )(other|same|list|define)-\d\b", r"\1\2-<number>"),
+    # pytest 8 says it with -q, too, later ones do not
+    (r"(?m)^-+ generated xml file: \S+ -+\n", ""),
     # pids, and lines of our own code
     (r"\bpid \d+\b", "pid <pid>"),
     (r"\.py:\d+ in \b", ".py:<line> in "),

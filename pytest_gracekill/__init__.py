@@ -13,8 +13,10 @@ if TYPE_CHECKING:
     from pytest_gracekill.child.disk import Audit
     from pytest_gracekill.child.handle import FakeQemu
     from pytest_gracekill.child.knobs import Crash, Stall, Stop
+    from pytest_gracekill.child.unstarted import Child
     from pytest_gracekill.errors import StartError, UsageError
     from pytest_gracekill.report import Report, Verdict
+    from pytest_gracekill.routine.external import External
     from pytest_gracekill.routine.flags import KillFlags
     from pytest_gracekill.routine.model import Domain, Driver
     from pytest_gracekill.routine.policy import LIBVIRT_0_9_10, LIBVIRT_0_9_11, KillPolicy
@@ -26,10 +28,12 @@ __all__ = [
     "LIBVIRT_0_9_10",
     "LIBVIRT_0_9_11",
     "Audit",
+    "Child",
     "Crash",
     "DeadlockDetected",
     "Domain",
     "Driver",
+    "External",
     "FakeQemu",
     "KillFlags",
     "KillPolicy",
@@ -47,10 +51,12 @@ _HOME = {
     "LIBVIRT_0_9_10": "routine.policy",
     "LIBVIRT_0_9_11": "routine.policy",
     "Audit": "child.disk",
+    "Child": "child.unstarted",
     "Crash": "child.knobs",
     "DeadlockDetected": "witness.locks",
     "Domain": "routine.model",
     "Driver": "routine.model",
+    "External": "routine.external",
     "FakeQemu": "child.handle",
     "KillFlags": "routine.flags",
     "KillPolicy": "routine.policy",

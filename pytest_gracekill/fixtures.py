@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from pytest_gracekill.child.handle import FakeQemu
     from pytest_gracekill.report import Report
+    from pytest_gracekill.routine.external import External
     from pytest_gracekill.routine.flags import KillFlags
     from pytest_gracekill.routine.policy import KillPolicy
     from pytest_gracekill.settings import Value
@@ -30,9 +31,9 @@ DEADLINE = pytest.StashKey[float]()
 REPORTS = pytest.StashKey[list["Report"]]()
 
 MARKER_HELP = (
-    "gracekill(*, flags, policy, force, survive, slack, stall_limit, contenders, contend, lookup,"
-    " succeeded, budget, **knobs): defaults for the trials of this test; knobs are those of"
-    " fake_qemu, such as flush_time=2.4"
+    "gracekill(*, flags, policy, force, survive, slack, stall_limit, contenders, contend,"
+    " locks, lookup, callers, succeeded, budget, **knobs): defaults for the trials of this test;"
+    " knobs are those of fake_qemu, such as flush_time=2.4"
 )
 
 
@@ -47,7 +48,7 @@ class Judge(Protocol):
 
     def __call__(
         self,
-        routine: Callable[..., object] | None = None,
+        routine: Callable[..., object] | External | None = None,
         *,
         vm: FakeQemu | None = ...,
         flags: KillFlags | int = ...,
@@ -58,7 +59,9 @@ class Judge(Protocol):
         stall_limit: float = ...,
         contenders: int | str | Sequence[str] = ...,
         contend: Sequence[Callable[[], object]] = ...,
+        locks: Sequence[tuple[object, str]] = ...,
         lookup: str = ...,
+        callers: int = ...,
         succeeded: Callable[[object], bool] | None = ...,
         budget: float | None = ...,
         **knobs: object,
@@ -146,14 +149,17 @@ def gracekill(
     ``report = gracekill(flush_time=2.4, flags=KillFlags.FORCE)`` runs ``kill_routine`` (or the
     routine that is handed in first) once; ``report.check()`` fails with a table of what was lost,
     why, and what to change. Arguments: routine, vm, flags, policy, force, survive, slack,
-    stall_limit, contenders, contend, lookup, succeeded, budget, and every knob of ``fake_qemu``.
+    stall_limit, contenders, contend, locks, lookup, callers, succeeded, budget, and every knob of
+    ``fake_qemu``.
     """
     _needs_linux()
     from pytest_gracekill import lab, trial  # noqa: PLC0415 - loaded when it is used
 
     reports = request.node.stash.setdefault(REPORTS, [])
 
-    def judge(routine: Callable[..., object] | None = None, **arguments: object) -> Report:
+    def judge(
+        routine: Callable[..., object] | External | None = None, **arguments: object
+    ) -> Report:
         __tracebackhide__ = True
         source = "the call"
         if routine is None:

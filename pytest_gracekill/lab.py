@@ -9,48 +9,70 @@ was.
 from __future__ import annotations
 
 import gc
-import threading
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from math import isfinite
 from typing import TYPE_CHECKING
 
-from pytest_gracekill.participants import JOIN, Participants
+from pytest_gracekill.calls import Callers, Seen
+from pytest_gracekill.child.launch import READY_WITHIN
+from pytest_gracekill.child.unstarted import SHOWS_WITHIN
+from pytest_gracekill.errors import StartError
+from pytest_gracekill.participants import JOIN, Participants, vm_ends
 from pytest_gracekill.report import Call, Report
+from pytest_gracekill.routine.adapt import MANAGERS
 from pytest_gracekill.routine.flags import KillFlags
 from pytest_gracekill.routine.policy import KillPolicy
+from pytest_gracekill.routine.session import Session
 from pytest_gracekill.verdicts import judge
-from pytest_gracekill.verdicts.evidence import SHORT_NS, SIGKILL, TOLERANCE, Evidence, Promise
+from pytest_gracekill.verdicts.evidence import (
+    REQUESTS,
+    SHORT_NS,
+    SIGKILL,
+    TOLERANCE,
+    Caller,
+    Evidence,
+    Promise,
+)
 from pytest_gracekill.verdicts.progress import longest
 from pytest_gracekill.witness.watchdog import Watchdog
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from pytest_gracekill.child.knobs import Knobs
+    from pytest_gracekill.child.unstarted import Unstarted
     from pytest_gracekill.trial import Plan
+
+#: Seconds that an adapter has to start its VM, and to clean up.
+START_WITHIN = 60.0
+END_WITHIN = 30.0
 
 
 def run(plan: Plan) -> Report:
     """Run one trial.
 
     :raises StartError: the fake did not become ready.
+    :raises UsageError: the adapter cannot be used so; nothing is left running.
     :raises KeyboardInterrupt: the user interrupted; the trial has been cleared away.
     """
     with ExitStack() as stack:
         stack.enter_context(_without_collector())
         trial = _Trial(plan, Participants(plan, stack))
+        trial.begin(stack)
         evidence = trial.call()
         verdicts, not_judged = judge(evidence)
-        return Report(
+        report = Report(
             verdicts=verdicts,
             not_judged=not_judged,
             disk=evidence.audit,
-            calls=(evidence.call,),
+            calls=(evidence.call, *(caller.call for caller in evidence.others)),
             history=trial.who.history,
             longest_stall=longest(evidence, during=True) if evidence.contenders else None,
             sigkill_sent=evidence.killed_ns is not None,
         )
+        trial.end(report)
+        return report
 
 
 @contextmanager
@@ -73,36 +95,85 @@ class _Trial:
     def __init__(self, plan: Plan, who: Participants) -> None:
         self.plan = plan
         self.who = who
-        self._alive_at_cut = False
+        given = frozenset({"flags"} | ({"policy"} if plan.policy is not None else set()))
+        self._session = Session(plan.routine, who.unstarted, given)
+        self._step_free = False
+
+    # -- the adapter's other steps
+
+    def begin(self, stack: ExitStack) -> None:
+        """Have the VM running, by whoever starts it, and everybody at work."""
+        stack.callback(self._abandon)
+        if self._starts_in_the_call:
+            self.who.enter(stack)
+            self._session.begin(self._offered())
+            return
+        if self.who.unstarted is not None:
+            self._step("start", START_WITHIN, lambda: self._session.begin(self._offered()))
+            self.who.enter(stack)
+        else:
+            self.who.enter(stack)
+            self._session.begin(self._offered())
+
+    @property
+    def _starts_in_the_call(self) -> bool:
+        routine = self.plan.routine
+        return routine.kind == "child" and routine.form not in MANAGERS
+
+    def end(self, report: Report) -> None:
+        """Let the adapter clean up; what it raises tells what the trial itself had found."""
+        if self.who.unstarted is not None and not self._starts_in_the_call:
+            self.who.unstarted.check_started_once(self.plan.routine)
+        try:
+            self._step("clean-up", END_WITHIN, self._session.end)
+        except Exception as error:
+            error.add_note(
+                f"raised by the clean-up of {self.plan.routine.name}; the trial itself said:"
+                f" {report.headline()}"
+            )
+            raise
+
+    def _abandon(self) -> None:
+        """The clean-up of a trial that did not come to its end; a second one does nothing."""
+        with suppress(Exception):  # what has ended the trial is what is told
+            self._step("clean-up", END_WITHIN, self._session.end)
+
+    def _step(self, name: str, seconds: float, step: Callable[[], None]) -> None:
+        """Run a step of the adapter that is not judged; StartError when it hangs."""
+
+        def free() -> None:
+            self._session.free()
+            self.who.kill_vm()
+
+        watchdog = Watchdog(seconds, free)
+        with watchdog:
+            step()
+        if watchdog.expired:
+            where = watchdog.hung_in[0] if watchdog.hung_in else "an unknown place"
+            raise StartError(
+                f"the {name} of the adapter {self.plan.routine.name} did not end within"
+                f" {seconds:g} s; it stood in {where}"
+            )
+
+    # -- the call
 
     def call(self) -> Evidence:
-        """Call the routine under the watchdog, and gather what was seen."""
-        plan, who, me = self.plan, self.who, threading.current_thread().name
+        """Have the routine called under the watchdog, and gather what was seen."""
+        plan, who = self.plan, self.who
         budget = self._budget()
-        offered = self._offered()
-        given = frozenset({"flags"} | ({"policy"} if plan.policy is not None else set()))
-        result: object = None
-        error: Exception | None = None
-        at_entry = who.take()
-        watchdog = Watchdog(budget, self._free)
-        called_ns = time.monotonic_ns()
-        who.history.origin_ns = called_ns
-        who.history.record("call", me, called_ns)
-        with watchdog:
-            try:
-                result = plan.routine.call(offered, given)
-            except Exception as raised:  # noqa: BLE001 - raising is one way to report a failure
-                error = raised
-        returned_ns = time.monotonic_ns()
-        who.history.record("return", me, returned_ns)
-        who.recorder.exempt.add(threading.get_ident())
-        at_return = who.held()
-        success = None if watchdog.expired else self._claims_success(result, error)
+        callers = Callers(self._session, who, number=plan.callers, budget=budget)
+        first, *others = callers.perform()
+        if who.unstarted is not None and self._starts_in_the_call:
+            self._was_started(who.unstarted, first)
+        status = None if first.expired else self._session.status()
+        success = {id(seen): self._claims_success(seen, status=status) for seen in callers.seen}
         nowait = bool(plan.flags & KillFlags.NOWAIT and plan.routine.takes("flags"))
-        alive = self._alive_at_cut if watchdog.expired else not self._ended_within(TOLERANCE)
-        leftovers = who.leftovers() if success and not nowait and not alive else None
-        who.let_go()
-        ended_by_trial = alive and not self._ends(called_ns + int(budget * 1e9))
+        told = [success[id(seen)] for seen in callers.seen]
+        alive = callers.seen[-1].alive if others else first.alive
+        leftovers = who.leftovers() if any(told) and not nowait and not alive else None
+        cut_alive = any(seen.expired and seen.alive for seen in callers.seen)
+        deadline_ns = first.called_ns + int(budget * 1e9)
+        ended_by_trial = cut_alive or (who.vm.alive and not self._ends(deadline_ns))
         who.quiesce()
         if ended_by_trial:
             who.vm.kill()
@@ -110,40 +181,58 @@ class _Trial:
         for entry in journal:
             who.history.record(entry.event, "fake", entry.at_ns, **entry.fields)
         exit_ = who.vm.exit
-        stops = [entry.at_ns for entry in journal if entry.event == "signal"]
+        asked = [entry.at_ns for entry in journal if entry.event in REQUESTS]
         return Evidence(
             knobs=who.vm.knobs,
             promise=self._promise(budget, nowait=nowait),
-            call=Call(
-                success=success,
-                result=result,
-                error=error,
-                elapsed=(returned_ns - called_ns) / 1e9,
-            ),
-            called_ns=called_ns,
-            returned_ns=returned_ns,
-            hung_in=watchdog.hung_in,
-            routine_actor=me,
-            first_request_ns=stops[0] if stops else None,
+            call=_call_of(first, success=success[id(first)]),
+            called_ns=first.called_ns,
+            returned_ns=first.returned_ns,
+            hung_in=first.hung_in,
+            routine_actor=first.actor,
+            first_request_ns=asked[0] if asked else None,
             signals=tuple(who.recorder.sent),
             journal=journal,
             exit=exit_,
             exit_ns=None if exit_ is None or ended_by_trial else int(exit_.at * 1e9),
-            alive_at_return=alive,
+            alive_at_return=first.alive,
             ended_by_trial=ended_by_trial,
             audit=who.vm.disk.audit(),
-            holds=tuple(who.history.long_holds(SHORT_NS, always=me)),
+            holds=tuple(who.history.long_holds(SHORT_NS, always=first.actor)),
             waits=tuple(who.history.long_waits(SHORT_NS)),
-            lock_state=who.lock_state(at_entry, at_return),
-            contenders=tuple(who.contenders),
+            lock_state=who.lock_state(first.at_entry, first.at_return),
+            contenders=(*who.contenders, *who.loop_contenders),
             leftovers=leftovers,
+            others=tuple(
+                Caller(
+                    actor=seen.actor,
+                    call=_call_of(seen, success=success[id(seen)]),
+                    called_ns=seen.called_ns,
+                    returned_ns=seen.returned_ns,
+                    hung_in=seen.hung_in,
+                    alive_at_return=seen.alive,
+                    at_entry=seen.at_entry,
+                    at_return=seen.at_return,
+                )
+                for seen in others
+            ),
         )
+
+    def _was_started(self, unstarted: Unstarted, first: Seen) -> None:
+        """A routine that starts the VM in its own call has done so."""
+        unstarted.check_started_once(self.plan.routine)
+        if unstarted.vm is None and not unstarted.wait_started(SHOWS_WITHIN if first.alive else 0):
+            never = self._session.never_started()
+            if first.error is not None:
+                raise never from first.error
+            raise never
+        unstarted.ready_vm(READY_WITHIN)
 
     # -- before the call
 
     def _offered(self) -> dict[str, object]:
         """What the routine may ask for by name."""
-        plan, vm = self.plan, self.who.vm
+        plan = self.plan
         policy = plan.policy or KillPolicy()
         offered: dict[str, object] = {
             "flags": plan.flags,
@@ -154,14 +243,18 @@ class _Trial:
         kind = plan.routine.kind
         if kind == "driver":
             offered.update(driver=self.who.driver, domain=self.who.domain)
+        elif self.who.unstarted is not None:
+            offered["child"] = self.who.unstarted.child
+        elif kind == "external":
+            offered["vm"] = self.who.vm
         elif kind == "pid":
-            offered["pid"] = vm.started_pid
+            offered["pid"] = self.who.vm.started_pid
         elif kind == "popen":
-            offered["popen"] = vm.popen
+            offered["popen"] = self.who.vm.popen
         else:
             import psutil  # noqa: PLC0415 - costs 10 ms, and few routines want it
 
-            offered["process"] = psutil.Process(vm.started_pid)
+            offered["process"] = psutil.Process(self.who.vm.started_pid)
         return offered
 
     def _budget(self) -> float:
@@ -195,39 +288,39 @@ class _Trial:
             budget=budget,
         )
 
-    def _free(self) -> None:
-        """The watchdog's: end everything that the call may wait for."""
-        self.who.recorder.exempt.add(threading.get_ident())
-        self._alive_at_cut = self.who.vm.alive
-        self.who.vm.kill()
-
     # -- after the call
 
-    def _claims_success(self, result: object, error: Exception | None) -> bool:
-        if error is not None:
+    def _claims_success(self, seen: Seen, *, status: bool | None) -> bool | None:
+        if seen.expired:
+            return None
+        if seen.error is not None:
             return False
         if self.plan.succeeded is not None:
-            return bool(self.plan.succeeded(result))
-        return result is not False and getattr(result, "ok", True) is not False
-
-    def _ended_within(self, seconds: float) -> bool:
-        try:
-            self.who.vm.wait(seconds)
-        except TimeoutError:
-            return False
-        return True
+            return bool(self.plan.succeeded(seen.result))
+        claimed = seen.result is not False and getattr(seen.result, "ok", True) is not False
+        # a manager that says that the VM runs has not reported that it is gone
+        return claimed and not status
 
     def _ends(self, deadline_ns: int) -> bool:
         """Give a VM that was asked to stop and is still flushing the time that it needs."""
         vm = self.who.vm
-        asked = any(entry.event == "signal" for entry in vm.journal.entries())
+        asked = any(entry.event in REQUESTS for entry in vm.journal.entries())
         killed = any(s.signum == SIGKILL and s.reached_vm for s in self.who.recorder.sent)
         if killed:
-            return self._ended_within(JOIN)
+            return vm_ends(vm, JOIN)
         if not asked or not vm.knobs.ends_by_itself:
-            return False
+            return vm_ends(vm, TOLERANCE)
         left = (deadline_ns - time.monotonic_ns()) / 1e9
-        return self._ended_within(max(left, _longest_end(vm.knobs)))
+        return vm_ends(vm, max(left, _longest_end(vm.knobs)))
+
+
+def _call_of(seen: Seen, *, success: bool | None) -> Call:
+    return Call(
+        success=success,
+        result=seen.result,
+        error=seen.error,
+        elapsed=(seen.returned_ns - seen.called_ns) / 1e9,
+    )
 
 
 def _longest_end(knobs: Knobs) -> float:

@@ -9,23 +9,29 @@ import subprocess
 import threading
 import time
 from itertools import count
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
+from pytest_gracekill.child import lineage
 from pytest_gracekill.child.handle import spawn
-from pytest_gracekill.routine.adapt import name_of
+from pytest_gracekill.child.unstarted import Unstarted
+from pytest_gracekill.routine.adapt import form_of, name_of
 from pytest_gracekill.routine.model import Driver
 from pytest_gracekill.settings import KINDS
-from pytest_gracekill.verdicts.evidence import LockState
+from pytest_gracekill.verdicts.evidence import TOLERANCE, LockState
+from pytest_gracekill.witness.adopted import adopted
 from pytest_gracekill.witness.contenders import Contender, stop_all
+from pytest_gracekill.witness.event_loop import PULSE, LoopContender, pulse
 from pytest_gracekill.witness.history import History
 from pytest_gracekill.witness.leftovers import Leftovers, Orphan, look
 from pytest_gracekill.witness.locks import LockTracer, TracedLock
 from pytest_gracekill.witness.signals import SignalRecorder, pid_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Awaitable, Callable, Iterator
     from contextlib import ExitStack
 
+    from pytest_gracekill.child.handle import FakeQemu
     from pytest_gracekill.routine.model import Domain
     from pytest_gracekill.trial import Plan
 
@@ -50,35 +56,96 @@ class Participants:
         self.driver: Driver | None = None
         self.domain: Domain | None = None
         self.contenders: list[Contender] = []
+        self.loop_contenders: list[LoopContender] = []
+        self.unstarted: Unstarted | None = None
+        self._plan = plan
         self._kind = plan.routine.kind
-        if plan.vm is None:
+        self._vm: FakeQemu | None = plan.vm
+        self._born = lineage.now()
+        if plan.routine.starts_the_vm:
+            self.unstarted = Unstarted(plan.knobs, plan.directory)
+            stack.callback(self.unstarted.close)
+        elif plan.vm is None:
             own_child = self._kind in ("popen", "process")
             # a pipe as idioms with communicate() expect it; the fake writes nothing to it
             stdout = subprocess.PIPE if own_child else subprocess.DEVNULL
-            self.vm = spawn(plan.knobs, plan.directory, stdout=stdout)
-            stack.callback(self.vm.close)
-        else:
-            self.vm = plan.vm
+            self._vm = spawn(plan.knobs, plan.directory, stdout=stdout)
+            stack.callback(self._vm.close)
         self.recorder = stack.enter_context(SignalRecorder(self._whose, self.history))
-        if self._kind == "driver":
+        if self._kind == "driver" or plan.locks:
             self.tracer = LockTracer(self.history)
+        stack.callback(self.quiesce)
+
+    def enter(self, stack: ExitStack) -> None:
+        """Let everybody take part, now that the VM runs or its manager is about to start it."""
+        plan = self._plan
+        if self.tracer is not None:
+            stack.enter_context(adopted(plan.locks, self.tracer))
+        if self._kind == "driver":
+            assert self.tracer is not None
             self.driver = self._model(self.tracer, plan)
             self.domain = self.driver.define(TARGET, self.vm)
             for name in OTHERS:
                 self.driver.define(name)
             self.contenders += _models(self.driver, plan.contenders, self.history)
-        self.contenders += _users(plan.contend, self.history)
-        stack.callback(self.quiesce)
+        for name, work in _named(plan.contend):
+            if form_of(work) == "coroutine":
+                asynchronous = cast("Callable[[], Awaitable[object]]", work)
+                self.loop_contenders.append(LoopContender(name, asynchronous, self.history))
+            else:
+                self.contenders.append(Contender(name, work, self.history, by_latency=True))
         self._start_contenders()
+
+    def tasks(self) -> list[LoopContender]:
+        """Who works in the event loop of an async routine: the user's, and the loop's own pulse."""
+        if not self.loop_contenders or self.loop_contenders[-1].name != PULSE:
+            self.loop_contenders.append(pulse(self.history))
+        return self.loop_contenders
+
+    @property
+    def vm(self) -> FakeQemu:
+        """The VM; asked for only when it has been started."""
+        vm = self._vm if self.unstarted is None else self.unstarted.vm
+        assert vm is not None
+        return vm
+
+    @property
+    def _started_vm(self) -> FakeQemu | None:
+        return self._vm if self.unstarted is None else self.unstarted.vm
+
+    def vm_alive(self) -> bool:
+        """Whether the VM runs now; one that nobody has started does not."""
+        vm = self._started_vm
+        return vm is not None and vm.alive
+
+    def vm_ended_within_tolerance(self) -> bool:
+        """Whether the VM has ended, or does so in the next milliseconds."""
+        vm = self._started_vm
+        return vm is None or vm_ends(vm, TOLERANCE)
+
+    def kill_vm(self) -> None:
+        """End everything that has the VM's mark."""
+        vm = self._started_vm
+        if vm is not None:
+            vm.kill()
+        elif self.unstarted is not None:
+            self.unstarted.prepared.mark.sweep()
 
     def _whose(self, pid: int) -> str | None:
         """What a process is to this trial: the VM, one of its helpers, or a stranger (None)."""
-        if pid == self.vm.pid:
-            # the pidfd tells whether this number still is the VM
-            return "the VM" if pid_of(self.vm.pidfd) == pid else None
-        if pid in self.vm.processes():
-            return "its wrapper" if pid == self.vm.started_pid else f"helper {pid}"
-        return None
+        vm = self._started_vm
+        if vm is not None:
+            if pid == vm.pid:
+                # the pidfd tells whether this number still is the VM
+                return "the VM" if pid_of(vm.pidfd) == pid else None
+            if pid in vm.processes():
+                return "its wrapper" if pid == vm.started_pid else f"helper {pid}"
+        if self.unstarted is None:
+            return None
+        if vm is None and pid == self.unstarted.pid:
+            return "the VM"
+        # a manager may signal whatever it has started: a shell around the VM, its own helpers
+        return f"the manager's process {pid}" if lineage.came_since(pid, self._born) else None
 
     @staticmethod
     def _model(tracer: LockTracer, plan: Plan) -> Driver:
@@ -147,6 +214,8 @@ class Participants:
         if vm.knobs.topology == "daemon" and self._kind != "driver":
             # a driver routine leaves the pid file to its caller, as libvirt's does
             holds.append(("the pid file is there", (vm.dir / "pid").exists))
+        if vm.qmp is not None and self.unstarted is not None:
+            holds.append(("the QMP socket is there", Path(vm.qmp).exists))
 
         def orphans() -> Iterator[Orphan]:
             for pid in vm.processes():
@@ -177,14 +246,23 @@ def _models(driver: Driver, kinds: tuple[str, ...], history: History) -> Iterato
         yield Contender(name, _operation(driver, kind, name), history)
 
 
-def _users(work: tuple[Callable[[], object], ...], history: History) -> Iterator[Contender]:
-    """Contenders that do what the user handed in, named by the callable."""
+def _named(work: tuple[Callable[[], object], ...]) -> Iterator[tuple[str, Callable[[], object]]]:
+    """What the user handed in as contenders, each under the callable's name."""
     names: dict[str, int] = {}
     for operation in work:
         name = name_of(operation)
         names[name] = names.get(name, 0) + 1
         number = f"-{names[name]}" if names[name] > 1 else ""
-        yield Contender(f"{name}{number}", operation, history, by_latency=True)
+        yield f"{name}{number}", operation
+
+
+def vm_ends(vm: FakeQemu, seconds: float) -> bool:
+    """Whether a VM ends within so many seconds."""
+    try:
+        vm.wait(seconds)
+    except TimeoutError:
+        return False
+    return True
 
 
 def _operation(driver: Driver, kind: str, name: str) -> Callable[[], object]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
-import inspect
 import re
 from dataclasses import dataclass
 from itertools import cycle, islice
@@ -14,11 +14,13 @@ from pytest_gracekill import settings
 from pytest_gracekill.child.handle import FakeQemu
 from pytest_gracekill.child.knobs import Knobs
 from pytest_gracekill.errors import UsageError
-from pytest_gracekill.routine.adapt import adapt
+from pytest_gracekill.routine.adapt import MANAGERS, adapt, form_of, name_of
+from pytest_gracekill.routine.external import External
 from pytest_gracekill.routine.flags import KillFlags
 from pytest_gracekill.routine.model import Lookup
 from pytest_gracekill.routine.policy import KillPolicy
 from pytest_gracekill.settings import KINDS, Value
+from pytest_gracekill.witness.adopted import check as check_locks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
 
 
 _OWN_CHILD = ("child", "wrapped", "leaderless")
+
+#: More callers than this would be a load test.
+_MOST_CALLERS = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,15 +55,21 @@ class Plan:
     stall_limit: float
     contenders: tuple[str, ...]
     contend: tuple[Callable[[], object], ...]
+    locks: tuple[tuple[object, str], ...]
+    callers: int
     lookup: Lookup
     succeeded: Callable[[object], bool] | None
     budget: float | None
     deadline: float | None
 
 
-def default_topology(kind: str) -> str:
-    """Who reaps the VM of a routine of this kind: its manager, or somebody else as for libvirt."""
-    return "child" if kind in ("popen", "process") else "reaped"
+def default_topology(routine: Adapted) -> str:
+    """Who reaps the VM of such a routine: its manager, or somebody else as for libvirt."""
+    return "child" if _owns_child(routine) else "reaped"
+
+
+def _owns_child(routine: Adapted) -> bool:
+    return routine.kind in ("popen", "process") or routine.starts_the_vm
 
 
 def kinds_of(contenders: int | str | Sequence[str]) -> tuple[str, ...]:
@@ -71,12 +82,17 @@ def kinds_of(contenders: int | str | Sequence[str]) -> tuple[str, ...]:
 def fits(routine: Adapted, knobs: Knobs) -> None:
     """Check that the routine can be handed a VM of this topology.
 
-    :raises UsageError: a routine that takes our own child was given somebody else's.
+    :raises UsageError: a routine that takes our own child, or starts it, was given somebody else's.
     """
-    if routine.kind in ("popen", "process") and knobs.topology not in _OWN_CHILD:
+    if _owns_child(routine) and knobs.topology not in _OWN_CHILD:
+        does = "starts its VM" if routine.starts_the_vm else f"takes {routine.kind!r}"
         raise UsageError(
-            f"topology={knobs.topology!r}: a routine that takes {routine.kind!r} needs a child of"
-            f" our own: {', '.join(_OWN_CHILD)}"
+            f"topology={knobs.topology!r}: a routine that {does} needs a child of"
+            f" its own: {', '.join(_OWN_CHILD)}"
+        )
+    if isinstance(routine.routine, External) and routine.routine.wants_qmp and not knobs.qmp:
+        raise UsageError(
+            f"{routine}: {{qmp}} is filled in only with the knob qmp=True", source=routine.source
         )
 
 
@@ -117,11 +133,17 @@ def _vm(value: object) -> str | None:
 
 
 def _contend(value: object) -> str | None:
-    right = "a list of plain callables without parameters is needed"
+    right = "a list of callables without parameters is needed, plain ones or coroutine functions"
     if not isinstance(value, list | tuple):
         return right
-    plain = [callable(work) and not inspect.iscoroutinefunction(work) for work in value]
-    return None if all(plain) else right
+    fitting = [callable(work) and form_of(work) in ("function", "coroutine") for work in value]
+    return None if all(fitting) else right
+
+
+def _callers(value: object) -> str | None:
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= _MOST_CALLERS:
+        return None
+    return f"a number of callers from 1 to {_MOST_CALLERS} is needed"
 
 
 _CHECKS: dict[str, Callable[[object], str | None]] = {
@@ -130,6 +152,7 @@ _CHECKS: dict[str, Callable[[object], str | None]] = {
     "policy": _policy,
     "force": _force,
     "contend": _contend,
+    "callers": _callers,
     "lookup": _lookup,
     "succeeded": _succeeded,
 }
@@ -139,13 +162,15 @@ _DEFAULTS: dict[str, object] = {
     "policy": None,
     "force": None,
     "contend": (),
+    "locks": (),
+    "callers": 1,
     "lookup": "coupled",
     "succeeded": None,
 }
 
 
 def plan(
-    routine: Callable[..., object],
+    routine: object,
     values: Mapping[str, Value],
     *,
     source: str,
@@ -158,7 +183,7 @@ def plan(
     """
     adapted = adapt(routine, source)
     names = knob_names()
-    known = {*_CHECKS, *settings.SETTINGS, *names}
+    known = {*_DEFAULTS, *settings.SETTINGS, *names}
     for name, value in values.items():
         if name not in known:
             raise settings.unknown(name, known, value.source)
@@ -170,6 +195,8 @@ def plan(
     arguments = {**_DEFAULTS, **chosen}
     _fits(adapted, values)
     vm = cast("FakeQemu | None", arguments["vm"])
+    given_locks = cast("Sequence[tuple[object, str]]", arguments["locks"])
+    check_locks(given_locks, values["locks"].source if "locks" in values else "the call")
     knobs = _knobs(adapted, values, names) if vm is None else vm.knobs
     fits(adapted, knobs)
     return Plan(
@@ -185,6 +212,8 @@ def plan(
         stall_limit=cast("float", arguments["stall_limit"]),
         contenders=kinds_of(cast("int | str | Sequence[str]", arguments["contenders"])),
         contend=tuple(cast("Sequence[Callable[[], object]]", arguments["contend"])),
+        locks=tuple(given_locks),
+        callers=cast("int", arguments["callers"]),
         lookup=cast("Lookup", arguments["lookup"]),
         succeeded=cast("Callable[[object], bool] | None", arguments["succeeded"]),
         budget=cast("float | None", arguments["budget"]),
@@ -194,6 +223,7 @@ def plan(
 
 def _fits(adapted: Adapted, values: Mapping[str, Value]) -> None:
     """What says something to a routine needs a routine that listens."""
+    _can_be_used_so(adapted, values)
     for name, instead in (("flags", "; say force=True or force=False"), ("policy", "")):
         value = values.get(name)
         takes = adapted.takes(name) or (
@@ -206,11 +236,42 @@ def _fits(adapted: Adapted, values: Mapping[str, Value]) -> None:
             )
 
 
+def _can_be_used_so(adapted: Adapted, values: Mapping[str, Value]) -> None:
+    """What a trial asks for needs a routine of the form that has it."""
+
+    def given(name: str) -> object:
+        return values[name].value if name in values else _DEFAULTS[name]
+
+    if adapted.starts_the_vm and given("vm") is not None:
+        raise UsageError(
+            f"vm={given('vm')!r}: the routine {adapted} starts its VM itself", source="the call"
+        )
+    if adapted.kind == "child" and adapted.form not in MANAGERS and given("callers") != 1:
+        raise UsageError(
+            f"callers={given('callers')}: the routine {adapted} starts the VM in the same call; a"
+            " generator that starts it and yields its stop can be called several times",
+            source=values["callers"].source,
+        )
+    for work in cast("Sequence[object]", given("contend")):
+        if callable(work) and form_of(work) == "coroutine" and not adapted.asynchronous:
+            raise UsageError(
+                f"contend={name_of(work)}: a coroutine function runs in the event loop of an async"
+                f" routine, and {adapted} is none",
+                source=values["contend"].source,
+            )
+    if adapted.asynchronous and asyncio._get_running_loop() is not None:  # noqa: SLF001 - the only one that does not raise
+        raise UsageError(
+            f"the routine {adapted} is async, and an event loop runs here already: call gracekill"
+            " from a plain test function",
+            source="the call",
+        )
+
+
 def _knobs(adapted: Adapted, values: Mapping[str, Value], names: Iterable[str]) -> Knobs:
     chosen = {name: value for name, value in values.items() if name in names}
     chosen.setdefault(
         "topology",
-        Value(value=default_topology(adapted.kind), source=f"the routine's {adapted.kind!r}"),
+        Value(value=default_topology(adapted), source=f"the routine's {adapted.kind!r}"),
     )
     return Knobs.from_values(
         {name: value.value for name, value in chosen.items()},

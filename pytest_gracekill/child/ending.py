@@ -49,8 +49,8 @@ class Ending:
         self._pidfd = launched.pidfd
         self._reaper = launched.first_pidfd
         self._popen = launched.popen
-        self._vm_is_ours = launched.popen.pid == launched.pid
-        self._news = launched.ready  # a reaper's word comes by this FIFO
+        self._vm_is_ours = launched.popen is not None and launched.popen.pid == launched.pid
+        self._news = launched.prepared.ready  # a reaper's word comes by this FIFO
         self._heard = launched.heard
         self._journal = journal
         self._seen_at = 0.0
@@ -102,14 +102,15 @@ class Ending:
             by_status = seen.si_code == os.CLD_EXITED
             return (seen.si_status, None) if by_status else (None, seen.si_status)
         told = self._hear() or _info(self._pidfd)
-        if told is None and self._vm_is_ours and (self._popen.returncode or 0) < 0:
+        code = 0 if self._popen is None or not self._vm_is_ours else self._popen.returncode or 0
+        if told is None and code < 0:
             # not a status of 0: Popen says that, too, when somebody else has reaped
-            told = None, -self._popen.returncode
+            told = None, -code
         return told or (None, None)
 
     def _hear(self) -> tuple[int | None, int | None] | None:
         """Return what the reaper or wrapper says, if there is one that lives to say it."""
-        if self._vm_is_ours:
+        if self._vm_is_ours or self._popen is None:
             return None
         deadline = time.monotonic() + _NEWS
         poll = select.poll()

@@ -37,18 +37,20 @@ class FakeQemu:
     """A fake QEMU that has been started; `spawn` and the fixture `fake_qemu` return it."""
 
     def __init__(self, launched: Launched) -> None:
-        directory = launched.directory
-        self.knobs = launched.knobs
+        prepared, directory = launched.prepared, launched.prepared.directory
+        self.knobs = prepared.knobs
         self.dir = directory
         self.pid = launched.pid
         self.pidfd = launched.pidfd
         self.journal = Journal(directory / "journal")
         self.disk = Disk(directory / "disk", self.journal)
         self.mark = directory / "mark"
-        self._mark = launched.mark
+        #: The path of the QMP socket, for `qemu.qmp` or any other client; None without `qmp=True`.
+        self.qmp = None if prepared.qmp is None else str(prepared.qmp)
+        self._prepared = prepared
+        self._mark = prepared.mark
         self._process = launched.popen
         self._first_pidfd = launched.first_pidfd
-        self._ready = launched.ready
         self._owner = os.getpid()
         self._closed = False
         self._ending = Ending(launched, self.journal)
@@ -61,7 +63,8 @@ class FakeQemu:
     @property
     def started_pid(self) -> int:
         """The pid that a manager would have got from its start: the wrapper's, if there is one."""
-        return self._process.pid if self.knobs.topology == "wrapped" else self.pid
+        wrapper = self._process if self.knobs.topology == "wrapped" else None
+        return self.pid if wrapper is None else wrapper.pid
 
     @property
     def stderr(self) -> str:
@@ -94,8 +97,8 @@ class FakeQemu:
         if self._closed:
             return []
         ours = {self.pid}
-        if self.knobs.topology in _INFRASTRUCTURE:
-            ours.add(self._process.pid)
+        if self._infrastructure is not None:
+            ours.add(self._infrastructure.pid)
         return [pid for pid in self._mark.holders() if pid not in ours]
 
     def kill(self) -> None:
@@ -108,7 +111,7 @@ class FakeQemu:
         deadline = time.monotonic() + GONE_WITHIN
         struck: list[int] = []
         try:
-            if self._process.pid != self.pid:
+            if self._process is not None and self._process.pid != self.pid:
                 # somebody may have stopped it, and it has to tell how the VM ended
                 self._process.send_signal(signal.SIGCONT)
             # the VM first: those who reap it say how it ended, and leave no zombie
@@ -128,16 +131,23 @@ class FakeQemu:
         finally:
             for pidfd in struck:
                 os.close(pidfd)
-        self._process.wait(max(0.1, deadline - time.monotonic()))
+        if self._process is not None:
+            self._process.wait(max(0.1, deadline - time.monotonic()))
+
+    @property
+    def _infrastructure(self) -> subprocess.Popen[bytes] | None:
+        """The reaper or subreaper, which is no part of what is tested."""
+        return self._process if self.knobs.topology in _INFRASTRUCTURE else None
 
     def _end_infrastructure(self, deadline: float) -> None:
-        if self.knobs.topology not in _INFRASTRUCTURE:
+        process = self._infrastructure
+        if process is None:
             return
         with contextlib.suppress(ProcessLookupError):
             if self.knobs.topology == "zombie":
-                self._process.send_signal(signal.SIGUSR1)  # reap now
+                process.send_signal(signal.SIGUSR1)  # reap now
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(max(0.1, min(2.0, deadline - time.monotonic())))
+            process.wait(max(0.1, min(2.0, deadline - time.monotonic())))
 
     def close(self) -> None:
         """End the fake and everything of it, and give back all descriptors.
@@ -155,13 +165,16 @@ class FakeQemu:
             self._closed = True
             self._mark.release()
             self._ending.join()
-            os.close(self._ready)
+            if self._process is None:
+                # somebody else's child, or ours by way of a manager that forgot it: no zombie stays
+                marks.await_end(self.pidfd, 0)
+            os.close(self._prepared.ready)
             os.close(self.pidfd)
-            os.close(self._first_pidfd)
-            if self._process.stdout is not None:
+            if self._first_pidfd >= 0:
+                os.close(self._first_pidfd)
+            if self._process is not None and self._process.stdout is not None:
                 self._process.stdout.close()
-            for name in ("mark", "ready"):
-                (self.dir / name).unlink(missing_ok=True)
+            self._prepared.tidy()
 
     def __repr__(self) -> str:
         state = "alive" if not self._closed and self.alive else str(self.exit)

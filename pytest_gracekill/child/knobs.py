@@ -44,6 +44,7 @@ class Knobs:
     helpers: int = 0
     helper: frozenset[Trait] = frozenset()
     disk_lock: bool = True
+    qmp: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -158,6 +159,7 @@ MEANINGS: Mapping[str, str] = MappingProxyType(
         "helpers": "number of helper processes, which stay when the fake is SIGKILLed, 0 to 64",
         "helper": "traits of the helpers: session, ignores_term, holds_stdout, holds_lock",
         "disk_lock": "hold QEMU's OFD locks on the image until the flush is done",
+        "qmp": "QMP on a UNIX socket, whose path is the handle's `.qmp`",
         "seed": "number from which the contents of the blocks are computed",
     }
 )

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import select
+import shutil
 import subprocess
+import tempfile
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_gracekill.errors import StartError, UsageError
@@ -17,7 +20,7 @@ from .mark import Mark
 from .program import leaderless
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Mapping
 
     from .knobs import Knobs
 
@@ -27,29 +30,71 @@ READY_WITHIN = 15.0
 GONE_WITHIN = 10.0
 """Seconds that killed processes have to disappear before that is a fault of ours."""
 
+LONGEST_SOCKET_PATH = 100
+"""Bytes; the address of a UNIX socket takes 107, and tools add suffixes."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Launched:
-    """A fake that is ready, as raw parts."""
+class Prepared:
+    """A fake that can be started by running its program, in a folder of its own.
+
+    ``ready`` is the FIFO by which it tells its pid and that it is ready; ``qmp`` the path of its
+    QMP socket, None without one; ``literals`` the configuration that is baked into the program.
+    """
 
     knobs: Knobs
     directory: Path
-    popen: subprocess.Popen[bytes]
-    pid: int
-    pidfd: int
-    first_pidfd: int  # of `popen`
+    program: Path
     mark: Mark
     ready: int
-    heard: bytes  # what came by `ready` after the line that says so
+    qmp: Path | None
+    literals: Mapping[str, object]
 
     def __str__(self) -> str:
-        return f"fake pid {self.pid} in {self.directory}"
+        return f"fake in {self.directory}, not started"
+
+    def discard(self) -> None:
+        """End whatever has the mark, and give back what was prepared; the folder stays."""
+        self.mark.sweep()
+        try:
+            self.mark.gone(GONE_WITHIN)
+        finally:
+            self.mark.release()
+            os.close(self.ready)
+            self.tidy()
+
+    def tidy(self) -> None:
+        """Take away what nobody can use any more."""
+        for name in ("mark", "ready"):
+            (self.directory / name).unlink(missing_ok=True)
+        if self.qmp is not None and self.qmp.parent != self.directory:
+            shutil.rmtree(self.qmp.parent, ignore_errors=True)
 
 
-def launch(knobs: Knobs, directory: Path, stdout: int) -> Launched:
-    """Start a fake in a directory of its own and wait until it is ready.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launched:
+    """A fake that is ready, as raw parts.
 
-    :raises StartError: it did not become ready; nothing is left running.
+    ``popen`` is the first process, with ``first_pidfd``; None and -1 where somebody else started
+    it.
+    ``heard`` is what came by the FIFO after the line that says so.
+    """
+
+    prepared: Prepared
+    popen: subprocess.Popen[bytes] | None
+    pid: int
+    pidfd: int
+    first_pidfd: int
+    heard: bytes
+
+    def __str__(self) -> str:
+        return f"fake pid {self.pid} in {self.prepared.directory}"
+
+
+def prepare(knobs: Knobs, directory: Path) -> Prepared:
+    """Make everything that a fake needs but its process.
+
+    :raises UsageError: the directory has a fake already, or the platform can have none.
     """
     _check_platform(knobs)
     directory.mkdir(parents=True, exist_ok=True)
@@ -58,14 +103,14 @@ def launch(knobs: Knobs, directory: Path, stdout: int) -> Launched:
         raise UsageError(f"{directory} has a fake already: each needs a directory of its own")
     image = directory / "disk"
     disk.create(image, blocks=knobs.blocks, block_size=knobs.block_size, seed=knobs.seed)
+    os.mkfifo(directory / "ready", 0o600)
     mark = Mark(directory / "mark")
-    ready = first = -1
-    popen = None
+    ready = -1
     try:
-        os.mkfifo(directory / "ready", 0o600)
         # both ends, so that it never reads as ended
         ready = os.open(directory / "ready", os.O_RDWR | os.O_NONBLOCK)
-        programfile.write(
+        qmp = _socket_path(directory) if knobs.qmp else None
+        literals = programfile.write(
             program,
             knobs,
             mark=mark.path,
@@ -73,48 +118,70 @@ def launch(knobs: Knobs, directory: Path, stdout: int) -> Launched:
             journal=directory / "journal",
             disk=image,
             pid_file=directory / "pid",
+            qmp=qmp,
         )
+    except BaseException:
+        mark.release()
+        if ready >= 0:
+            os.close(ready)
+        raise
+    return Prepared(
+        knobs=knobs,
+        directory=directory,
+        program=program,
+        mark=mark,
+        ready=ready,
+        qmp=qmp,
+        literals=literals,
+    )
+
+
+def _socket_path(directory: Path) -> Path:
+    """A path that fits into a UNIX socket's address, which the folder's own may not."""
+    path = directory / "qmp"
+    if len(os.fsencode(path)) <= LONGEST_SOCKET_PATH:
+        return path
+    return Path(tempfile.mkdtemp(prefix="gracekill-", dir="/tmp")) / "qmp"
+
+
+def launch(knobs: Knobs, directory: Path, stdout: int) -> Launched:
+    """Start a fake in a directory of its own and wait until it is ready.
+
+    :raises StartError: it did not become ready; nothing is left running.
+    """
+    prepared = prepare(knobs, directory)
+    first = -1
+    popen = None
+    try:
         with (directory / "stderr").open("wb") as stderr:
             popen = subprocess.Popen(
-                programfile.argv(program),
+                programfile.argv(prepared.program),
                 stdin=subprocess.DEVNULL,
                 stdout=stdout,
                 stderr=stderr,
                 start_new_session=True,
             )
         first = os.pidfd_open(popen.pid)
-        pid, pidfd, heard = _await(popen, first, mark, ready, directory)
+        pid, pidfd, heard = _await(popen, first, prepared)
     except BaseException:
-        _undo(popen, mark, directory)
-        for fd in (first, ready):
-            if fd >= 0:
-                os.close(fd)
+        _undo(popen, prepared)
+        if first >= 0:
+            os.close(first)
         raise
     return Launched(
-        knobs=knobs,
-        directory=directory,
-        popen=popen,
-        pid=pid,
-        pidfd=pidfd,
-        first_pidfd=first,
-        mark=mark,
-        ready=ready,
-        heard=heard,
+        prepared=prepared, popen=popen, pid=pid, pidfd=pidfd, first_pidfd=first, heard=heard
     )
 
 
-def _undo(popen: subprocess.Popen[bytes] | None, mark: Mark, directory: Path) -> None:
+def _undo(popen: subprocess.Popen[bytes] | None, prepared: Prepared) -> None:
     """Leave nothing of a start that failed, whatever it was doing."""
-    mark.sweep()
+    prepared.mark.sweep()
     if popen is not None:
         popen.kill()  # it may not have got as far as the mark
         popen.wait(GONE_WITHIN)
         if popen.stdout is not None:
             popen.stdout.close()
-    mark.gone(GONE_WITHIN)
-    mark.release()
-    for name in ("mark", "ready"):
-        (directory / name).unlink(missing_ok=True)
+    prepared.discard()
 
 
 def _check_platform(knobs: Knobs) -> None:
@@ -128,9 +195,10 @@ def _check_platform(knobs: Knobs) -> None:
 
 
 def _await(
-    popen: subprocess.Popen[bytes], first: int, mark: Mark, ready: int, directory: Path
+    popen: subprocess.Popen[bytes], first: int, prepared: Prepared
 ) -> tuple[int, int, bytes]:
     """Return the VM's pid, a pidfd of it, and what was heard after readiness."""
+    ready, directory = prepared.ready, prepared.directory
     pidfd = -1
     try:
         deadline = time.monotonic() + READY_WITHIN
@@ -148,22 +216,23 @@ def _await(
                 word, _, value = line.partition(b" ")
                 if word == b"pid" and pidfd < 0:
                     pid = int(value)
-                    pidfd = _open(pid, mark)
+                    pidfd = open_vm(pid, prepared.mark)
                 elif word == b"ready" and pidfd >= 0:
                     pidfd_kept, pidfd = pidfd, -1
                     return pid, pidfd_kept, b"\n".join([*lines[number + 1 :], rest])
             if first in events:
                 raise StartError(
-                    _account(f"ended ({_status(popen)}) before it was ready", directory)
+                    account(f"ended ({_status(popen)}) before it was ready", directory)
                 )
             if left <= 0:
-                raise StartError(_account(f"was not ready after {READY_WITHIN:g} s", directory))
+                raise StartError(account(f"was not ready after {READY_WITHIN:g} s", directory))
     finally:
         if pidfd >= 0:
             os.close(pidfd)
 
 
-def _open(pid: int, mark: Mark) -> int:
+def open_vm(pid: int, mark: Mark) -> int:
+    """Return a pidfd of a process that says it is the fake, or -1 when it has gone."""
     try:
         pidfd = os.pidfd_open(pid)
     except OSError:
@@ -179,7 +248,7 @@ def _status(popen: subprocess.Popen[bytes]) -> str:
     return f"status {code}" if code >= 0 else f"signal {-code}"
 
 
-def _account(what: str, directory: Path) -> str:
+def account(what: str, directory: Path) -> str:
     """Return what happened, with everything that the fake left behind about it."""
     stderr = (directory / "stderr").read_text(encoding="utf-8", errors="replace").strip()
     tail = [str(entry) for entry in Journal(directory / "journal").entries()[-5:]]

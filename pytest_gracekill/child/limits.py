@@ -153,6 +153,7 @@ _CHECKS: Mapping[str, Callable[[str, object], str | None]] = {
     "helpers": _whole(0, MOST_HELPERS),
     "helper": _traits,
     "disk_lock": _truth,
+    "qmp": _truth,
     "seed": _whole(0, 2**32 - 1),
 }
 

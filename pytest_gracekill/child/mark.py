@@ -143,7 +143,7 @@ def _processes_since(born: float) -> list[int]:
     for name in os.listdir("/proc"):  # noqa: PTH208  # names are enough
         if name.isdecimal() and int(name) != os.getpid():
             try:
-                started = int(_stat_fields(int(name))[19]) / ticks
+                started = int(stat_fields(int(name))[19]) / ticks
             except OSError:
                 continue
             if started >= born:
@@ -154,12 +154,12 @@ def _processes_since(born: float) -> list[int]:
 def state(pid: int) -> str:
     """Return the letter that /proc shows for a process' main thread; "" when there is none."""
     try:
-        return _stat_fields(pid)[0]
+        return stat_fields(pid)[0]
     except OSError:
         return ""
 
 
-def _stat_fields(pid: int) -> list[str]:
+def stat_fields(pid: int) -> list[str]:
     """Return the fields of /proc/PID/stat from the state on; the name before may hold anything."""
     text = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
     return text.rpartition(")")[2].split()

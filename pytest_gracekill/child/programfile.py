@@ -42,18 +42,21 @@ def write(
     journal: Path,
     disk: Path,
     pid_file: Path,
-) -> None:
-    """Write the program file, executable; all paths are made absolute."""
+    qmp: Path | None = None,
+) -> dict[str, object]:
+    """Write the program file, executable, with absolute paths; returns what was baked in."""
     literals = _literals(knobs) | {
         "mark": str(mark.absolute()),
         "ready": "" if ready is None else str(ready.absolute()),
         "journal": str(journal.absolute()),
         "disk": str(disk.absolute()),
         "pid_file": str(pid_file.absolute()),
+        "qmp": "" if qmp is None else str(qmp.absolute()),
     }
     text = _TEMPLATE.format(shebang=_shebang(), child=str(Path(__file__).parent), literals=literals)
     path.write_text(text, encoding="utf-8", errors="surrogateescape")
     path.chmod(0o755)
+    return literals
 
 
 def argv(path: Path) -> list[str]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Literal
 
 from pytest_gracekill.errors import UsageError
+from pytest_gracekill.routine.external import External
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -17,21 +19,49 @@ OFFERED = {
     "pid": "the pid of a fake that somebody else reaps",
     "popen": "a subprocess.Popen of our own child",
     "process": "a psutil.Process of our own child",
+    "child": "the fake, not yet started, for managers that start the process themselves",
 }
 #: Further parameters that are filled in when they have no default.
 FILLED = ("flags", "policy", "grace", "timeout")
 
+Form = Literal["function", "generator", "coroutine", "async generator", "external"]
+
+#: What starts the fake and yields its stop routine.
+MANAGERS: tuple[Form, ...] = ("generator", "async generator")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adapted:
-    """A routine, and what it wants to be called with."""
+    """A routine, and what it wants to be called with.
 
-    routine: Callable[..., object]
+    ``kind`` is the name of its first parameter, or ``"external"``; ``form`` how it is run;
+    ``source`` where it came from.
+    """
+
+    routine: Callable[..., object] | External
     kind: str
+    form: Form
     parameters: Mapping[str, inspect.Parameter]
+    source: str
 
     def __str__(self) -> str:
-        return f"{name_of(self.routine)}({', '.join(self.parameters)})"
+        return f"{self.name}({', '.join(self.parameters)})" if self.parameters else self.name
+
+    @property
+    def name(self) -> str:
+        return name_of(self.routine)
+
+    @property
+    def starts_the_vm(self) -> bool:
+        """Whether the routine (or its command) starts the VM, rather than getting one that runs."""
+        if isinstance(self.routine, External):
+            return self.routine.start is not None
+        return self.kind == "child"
+
+    @property
+    def asynchronous(self) -> bool:
+        """Whether it runs in an event loop."""
+        return self.form in ("coroutine", "async generator")
 
     def takes(self, name: str) -> bool:
         """True when the routine has a parameter of this name."""
@@ -42,6 +72,7 @@ class Adapted:
 
         ``offered`` has a value for every name that :func:`adapt` accepts.
         """
+        assert callable(self.routine)
         positional: list[object] = []
         named: dict[str, object] = {}
         for name, parameter in self.parameters.items():
@@ -57,6 +88,10 @@ class Adapted:
 
 def name_of(routine: object) -> str:
     """The routine's name as people know it."""
+    if isinstance(routine, External):
+        return str(routine)
+    while isinstance(routine, partial):
+        routine = routine.func
     name = str(getattr(routine, "__qualname__", None) or type(routine).__qualname__)
     return name.rpartition("<locals>.")[2]
 
@@ -66,18 +101,19 @@ def adapt(routine: object, source: str = "the call") -> Adapted:
 
     :raises UsageError: it cannot be called with anything that is on offer; the text says what is.
     """
-    if not callable(routine):
-        raise UsageError(f"routine={routine!r}: a callable is needed", source=source)
-    name = name_of(routine)
-    if inspect.iscoroutinefunction(routine) or inspect.isgeneratorfunction(routine):
-        raise UsageError(
-            f"routine {name}: a plain callable is needed, not a coroutine or generator"
+    if isinstance(routine, External):
+        routine.check(source)
+        return Adapted(
+            routine=routine, kind="external", form="external", parameters={}, source=source
         )
+    if not callable(routine):
+        raise UsageError(f"routine={routine!r}: a callable or an External is needed", source=source)
+    name = name_of(routine)
     try:
         signature = inspect.signature(routine)
     except (TypeError, ValueError):
         raise UsageError(
-            f"routine {name}: its parameters cannot be read; wrap it in a def"
+            f"routine {name}: its parameters cannot be read; wrap it in a def", source=source
         ) from None
     parameters = {
         parameter.name: parameter
@@ -98,4 +134,25 @@ def adapt(routine: object, source: str = "the call") -> Adapted:
                 f" on offer are {', '.join(sorted(fillable - {kind}))} (or give it a default)",
                 source=source,
             )
-    return Adapted(routine=routine, kind=kind, parameters=parameters)
+    form = form_of(routine)
+    if form in MANAGERS and kind != "child":
+        raise UsageError(
+            f"routine {name} is a generator with {kind!r}: a generator starts the fake itself, and"
+            " its first parameter is 'child'",
+            source=source,
+        )
+    return Adapted(routine=routine, kind=kind, form=form, parameters=parameters, source=source)
+
+
+def form_of(routine: Callable[..., object]) -> Form:
+    """How a callable is run; an instance goes by its ``__call__``, a partial by its function."""
+    while isinstance(routine, partial):
+        routine = routine.func
+    for candidate in (routine, getattr(routine, "__call__", None)):  # noqa: B004 - its function
+        if inspect.isasyncgenfunction(candidate):
+            return "async generator"
+        if inspect.isgeneratorfunction(candidate):
+            return "generator"
+        if inspect.iscoroutinefunction(candidate):
+            return "coroutine"
+    return "function"

@@ -14,6 +14,7 @@ from pytest_gracekill.verdicts.evidence import SIGKILL, TOLERANCE
 from pytest_gracekill.witness.signals import signal_name
 
 if TYPE_CHECKING:
+    from pytest_gracekill.child.journal import Entry
     from pytest_gracekill.verdicts.evidence import Evidence
 
 _SIGTERM = 15
@@ -59,17 +60,24 @@ def _sequence(evidence: Evidence) -> str:
         killed = evidence.killed_ns
         if killed is not None:
             sent.append(f"SIGKILL {evidence.stamp(killed)} (seen by its effect)")
-    if not sent:
-        sent = [
-            f"{signal_name(int(str(entry.fields['signal'])))} {evidence.stamp(entry.at_ns)}"
-            for entry in evidence.journal
-            if entry.event == "signal"
-        ]
+    requests = [
+        f"{_request(entry)} {evidence.stamp(entry.at_ns)}"
+        for entry in evidence.journal
+        if entry.event == "qmp" or (entry.event == "signal" and not evidence.signals)
+    ]
+    sent = requests + sent
     if not sent:
         return "no signal was sent"
     if len(sent) > 4:  # noqa: PLR2004 - a line's worth; the history has all
         sent = [*sent[:3], f"... {len(sent) - 4} more ...", sent[-1]]
     return ", ".join(sent)
+
+
+def _request(entry: Entry) -> str:
+    """What the VM was asked, by its journal."""
+    if entry.event == "qmp":
+        return f"QMP {entry.fields['command']}"
+    return signal_name(int(str(entry.fields["signal"])))
 
 
 def _stranger(evidence: Evidence) -> Finding | None:
@@ -135,7 +143,7 @@ def _repeated(evidence: Evidence) -> Finding | None:
     aborts = evidence.knobs.on_second_term != "ignore"
     if not aborts and not evidence.promise.takes_driver:
         return None
-    seen = [entry for entry in evidence.journal if entry.event == "signal"]
+    seen = [entry for entry in evidence.journal if entry.event in ("signal", "qmp")]
     sent = [s for s in evidence.signals if s.signum == _SIGTERM and s.reached_vm]
     times = max(len(seen) if aborts else 0, len(sent))
     if times < 2:  # noqa: PLR2004 - twice is repeated

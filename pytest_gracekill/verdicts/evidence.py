@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pytest_gracekill.child.knobs import Knobs
     from pytest_gracekill.report import Call
     from pytest_gracekill.witness.contenders import Contender
+    from pytest_gracekill.witness.event_loop import LoopContender
     from pytest_gracekill.witness.history import Frame, Hold, Wait
     from pytest_gracekill.witness.leftovers import Leftovers
     from pytest_gracekill.witness.lock_order import OrderCycle
@@ -24,6 +25,9 @@ SIGKILL = 9
 
 #: SIGHUP, SIGINT and SIGTERM: QEMU takes the three alike.
 STOP_SIGNALS = (1, 2, 15)
+
+#: What a VM takes as the request to stop, by the names of its journal: a signal, or a QMP command.
+REQUESTS = ("signal", "qmp")
 
 #: How exact "at the moment of" is, in seconds: an end of file precedes the exit by milliseconds.
 TOLERANCE = 0.020
@@ -68,9 +72,28 @@ class LockState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """One more caller of the routine, beside the first: what it was told, and when."""
+
+    actor: str
+    call: Call
+    called_ns: int
+    returned_ns: int
+    hung_in: tuple[Frame, ...]
+    alive_at_return: bool
+    at_entry: tuple[str, ...]
+    at_return: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.actor.removeprefix('gracekill:')} {self.call}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
     """One trial as it was seen. Times are CLOCK_MONOTONIC nanoseconds, in child and parent alike.
 
+    ``call``, ``called_ns``, ``returned_ns``, ``hung_in``, ``routine_actor`` and ``alive_at_return``
+    are of the first caller; ``others`` are the further ones, `views` the evidence as each saw it.
     ``returned_ns`` is the moment of the cut when the routine was cut off. ``alive_at_return``: the
     VM had not exited then, with :data:`TOLERANCE`. ``exit_ns`` is ``None`` when the trial had to
     end the VM itself (``ended_by_trial``).
@@ -94,8 +117,49 @@ class Evidence:
     holds: tuple[Hold, ...]
     waits: tuple[Wait, ...]
     lock_state: LockState | None
-    contenders: tuple[Contender, ...]
+    contenders: tuple[Contender | LoopContender, ...]
     leftovers: Leftovers | None
+    others: tuple[Caller, ...] = ()
+    origin_ns: int | None = None
+
+    @property
+    def views(self) -> tuple[Evidence, ...]:
+        """The evidence as each caller saw it, the first one's first."""
+        return (self, *(self._as(caller) for caller in self.others))
+
+    def _as(self, caller: Caller) -> Evidence:
+        state = self.lock_state
+        if state is not None:
+            state = replace(state, at_entry=caller.at_entry, at_return=caller.at_return)
+        return replace(
+            self,
+            call=caller.call,
+            called_ns=caller.called_ns,
+            returned_ns=caller.returned_ns,
+            hung_in=caller.hung_in,
+            routine_actor=caller.actor,
+            alive_at_return=caller.alive_at_return,
+            lock_state=state,
+            origin_ns=self.origin,
+            others=(),
+        )
+
+    @property
+    def origin(self) -> int:
+        """The moment from which stamps count: the first call."""
+        return self.called_ns if self.origin_ns is None else self.origin_ns
+
+    @property
+    def routine_actors(self) -> frozenset[str]:
+        """The names of all threads in which the routine was called."""
+        return frozenset((self.routine_actor, *(caller.actor for caller in self.others)))
+
+    @property
+    def caller(self) -> str:
+        """Which caller this view is of, as people read it; empty for the first."""
+        if self.origin_ns is None:
+            return ""
+        return f"{self.routine_actor.removeprefix('gracekill:')}: "
 
     @property
     def hung(self) -> bool:
@@ -117,7 +181,7 @@ class Evidence:
 
     def stamp(self, at_ns: int) -> str:
         """A moment as people read it: seconds since the routine was called."""
-        return f"t{(at_ns - self.called_ns) / 1e9:+.3f}"
+        return f"t{(at_ns - self.origin) / 1e9:+.3f}"
 
     def named(self, text: str) -> str:
         """A text with the threads as people know them: the routine, contenders by their kind."""

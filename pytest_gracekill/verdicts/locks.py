@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from pytest_gracekill.report import NotJudged, Verdict
 from pytest_gracekill.verdicts.evidence import SHORTEST_WAIT
+from pytest_gracekill.verdicts.views import worst
 
 if TYPE_CHECKING:
     from pytest_gracekill.verdicts.evidence import Evidence
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
 
 def judge(evidence: Evidence) -> Verdict | NotJudged:
     """Broken when other locks are held at return than at entry, or one was held over the wait."""
+    return worst(evidence, _judge)
+
+
+def _judge(evidence: Evidence) -> Verdict | NotJudged:
     state = evidence.lock_state
     if state is None:
         return NotJudged(name="locks", reason="no locks were handed in")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from pytest_gracekill.report import NotJudged, Verdict
 from pytest_gracekill.verdicts.evidence import SIGKILL, TOLERANCE
+from pytest_gracekill.verdicts.views import worst
 from pytest_gracekill.witness.locks import DeadlockDetected
 from pytest_gracekill.witness.signals import signal_name
 
@@ -17,7 +18,11 @@ if TYPE_CHECKING:
 
 
 def judge(evidence: Evidence) -> Verdict | NotJudged:
-    """Broken when success or failure was claimed against the facts."""
+    """Broken when a caller claimed success or failure against the facts."""
+    return worst(evidence, _judge)
+
+
+def _judge(evidence: Evidence) -> Verdict | NotJudged:
     if evidence.hung:
         return NotJudged(name="outcome", reason="the routine was cut off: it claimed nothing")
     if isinstance(evidence.call.error, DeadlockDetected):

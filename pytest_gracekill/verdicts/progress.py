@@ -14,12 +14,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_gracekill.report import NotJudged, Verdict
+from pytest_gracekill.witness.event_loop import PULSE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pytest_gracekill.verdicts.evidence import Evidence
     from pytest_gracekill.witness.contenders import Contender
+    from pytest_gracekill.witness.event_loop import LoopContender
     from pytest_gracekill.witness.history import Hold, Wait
 
 #: A latency counts from so many times the contender's own longest before the call.
@@ -95,7 +97,9 @@ def _slow(evidence: Evidence) -> Verdict | None:
             return _stalled(
                 f"{contender.name} took {during:.3f} s during the wait, {_ms(before)} before it;"
                 f" {evidence.promise.stall_limit:.2f} s are allowed",
-                advice="let the lock go before the first sleep, and take it again at the end",
+                advice="await what takes its time: a call that blocks stops the whole event loop"
+                if contender.name == PULSE
+                else "let the lock go before the first sleep, and take it again at the end",
             )
     return None
 
@@ -120,7 +124,7 @@ def longest(evidence: Evidence, *, during: bool) -> float:
     return max(_longest_of(someone, evidence, during=during) for someone in evidence.contenders)
 
 
-def _longest_of(contender: Contender, evidence: Evidence, *, during: bool) -> float:
+def _longest_of(contender: Contender | LoopContender, evidence: Evidence, *, during: bool) -> float:
     spans = [0]
     for started, ended in contender.spans:
         overlaps = ended > evidence.called_ns and started < evidence.returned_ns
@@ -185,7 +189,7 @@ class _Blame:
     """How long an actor waited on a chain of locks that ends at the routine's thread."""
 
     def __init__(self, evidence: Evidence) -> None:
-        self._routine = evidence.routine_actor
+        self._routine = evidence.routine_actors
         self._start = evidence.called_ns
         self._end = evidence.returned_ns
         self._holds: dict[str, list[Hold]] = defaultdict(list)
@@ -216,7 +220,7 @@ class _Blame:
             for hold in self._overlapping(wait.lock, since, until):
                 begin = max(hold.acquired_ns, since)
                 finish = min(hold.released_ns or until, until)
-                if hold.actor == self._routine:
+                if hold.actor in self._routine:
                     blocked, behind = finish - begin, _NOBODY
                 elif hold.actor == actor or hold.actor in seen:
                     continue

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pytest_gracekill.report import NotJudged, Verdict
+from pytest_gracekill.verdicts.views import worst
 
 if TYPE_CHECKING:
     from pytest_gracekill.verdicts.evidence import Evidence
@@ -12,8 +13,12 @@ if TYPE_CHECKING:
 
 def judge(evidence: Evidence) -> Verdict | NotJudged:
     """Broken when it returned more than ``slack`` after the exit, or not within its budget."""
+    return worst(evidence, _judge)
+
+
+def _judge(evidence: Evidence) -> Verdict:
     if evidence.hung:
-        where = evidence.hung_in[0] if evidence.hung_in else "an unknown place"
+        where = evidence.hung_in[0] if evidence.hung_in else "its stop command"
         return Verdict(
             name="promptness",
             status="broken",

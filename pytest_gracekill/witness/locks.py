@@ -26,6 +26,7 @@ from pytest_gracekill.witness.wait_graph import (
 
 if TYPE_CHECKING:
     from pytest_gracekill.witness.history import RawHeld, RawWait
+    from pytest_gracekill.witness.traced_lock import Inner
 
 __all__ = [
     "Deadlock",
@@ -71,15 +72,20 @@ class LockTracer:
         self._open_at_stop: tuple[list[RawHeld], list[RawWait]] | None = None
         self.history.watch(self._still_open)
 
-    def lock(self, name: str, class_: str | None = None) -> TracedLock:
-        """Make a lock; `class_` is what it has in common with others, by default its name."""
-        lock = TracedLock(self, name, class_)
+    def lock(self, name: str, class_: str | None = None, inner: Inner | None = None) -> TracedLock:
+        """Make a lock; `class_` is what it has in common with others, by default its name.
+
+        It takes `inner`, by default a lock of its own.
+        """
+        lock = TracedLock(self, name, class_, inner)
         self.locks.append(lock)
         return lock
 
-    def rlock(self, name: str, class_: str | None = None) -> TracedRLock:
+    def rlock(
+        self, name: str, class_: str | None = None, inner: Inner | None = None
+    ) -> TracedRLock:
         """Make a lock that its owner may take again."""
-        lock = TracedRLock(self, name, class_)
+        lock = TracedRLock(self, name, class_, inner)
         self.locks.append(lock)
         return lock
 

@@ -11,16 +11,18 @@ Not seen: callers in C, and the lines of code that was compiled without a line t
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import sys
 import threading
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, TypeAlias, cast
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import CodeType, FrameType
+    from types import CodeType
 
 SITE_DEPTH = 3
 
@@ -71,8 +73,13 @@ _CALLERS = (
     str(_WITNESS / "contenders.py"),
     str(_PACKAGE / "lab.py"),
     str(_PACKAGE / "participants.py"),
+    str(_PACKAGE / "calls.py"),
+    str(_PACKAGE / "routine" / "session.py"),
+    str(_WITNESS / "event_loop.py"),
     str(_PACKAGE / "routine" / "adapt.py"),
 )
+# two threads that switch the collector off and on must not take turns
+_collector = threading.RLock()
 _PLUMBING = (contextlib.__file__, threading.__file__)
 # what stands between a user's line and the lock: this package's witness, the model whose methods
 # take the locks for the user, and the two stdlib modules through which a lock is often taken
@@ -157,9 +164,34 @@ def current_stack(ident: int) -> tuple[Frame, ...]:
     Frames of this package are left out when there is anything else to show, and so is everything
     outside of the call that the harness made.
     """
-    start = sys._current_frames().get(ident)  # noqa: SLF001 (documented for exactly this)
+    start = _frame_of(ident)
     frames = list(_within(start, _files)) or list(_within(start, _ours))
     return tuple(_frame(frame.f_code, frame.f_lasti) for frame in frames)
+
+
+def awaited_in(coroutine: object) -> tuple[Frame, ...]:
+    """Look at where a suspended coroutine stands, innermost first; empty when it does not."""
+    frames: list[FrameType] = []
+    while isinstance(frame := getattr(coroutine, "cr_frame", None), FrameType):
+        if _files[frame.f_code.co_filename] == THEIRS:
+            frames.append(frame)
+        coroutine = getattr(coroutine, "cr_await", None)
+    return tuple(_frame(frame.f_code, frame.f_lasti) for frame in reversed(frames))
+
+
+def _frame_of(ident: int) -> FrameType | None:
+    if ident == threading.get_ident():
+        return sys._getframe(2)  # noqa: SLF001 (as above): whoever has asked for the stack
+    # before CPython 3.12.3 (gh-106883) a garbage collection that begins within _current_frames()
+    # can stop the whole process for ever: it holds the lock that a thread needs to end
+    with _collector:
+        collecting = gc.isenabled()
+        gc.disable()
+        try:
+            return sys._current_frames().get(ident)  # noqa: SLF001 (documented for exactly this)
+        finally:
+            if collecting:
+                gc.enable()
 
 
 def _shown(file: str) -> str:

@@ -22,7 +22,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from time import monotonic_ns
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from pytest_gracekill.witness.sites import calling_site
 from pytest_gracekill.witness.wait_graph import (
@@ -62,6 +62,16 @@ class LockStatistics:
         )
 
 
+class Inner(Protocol):
+    """The lock inside, which keeps the others out; its owner takes it once."""
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool: ...  # noqa: FBT001, FBT002 (threading.Lock's signature)
+
+    def release(self) -> None: ...
+
+    def locked(self) -> bool: ...
+
+
 class TracedLock:
     """A `threading.Lock` under observation; made by `LockTracer.lock`.
 
@@ -84,12 +94,18 @@ class TracedLock:
 
     reentrant: ClassVar[bool] = False
 
-    def __init__(self, tracer: LockTracer, name: str, class_: str | None = None) -> None:
+    def __init__(
+        self,
+        tracer: LockTracer,
+        name: str,
+        class_: str | None = None,
+        inner: Inner | None = None,
+    ) -> None:
         self.name = name
         self.class_ = name if class_ is None else class_
         self._tracer = tracer
         self._threads = tracer.threads
-        self._inner = threading.Lock()
+        self._inner: Inner = threading.Lock() if inner is None else inner
         # each step tries to take the lock and gives True or False, never the sentinel
         self._attempts = iter(partial(self._inner.acquire, False), None)  # noqa: FBT003 (C function)
         self._hold: RawHold | None = None

@@ -50,7 +50,7 @@ ARGUMENTS: list[tuple[dict[str, object], tuple[str, ...]]] = [
     ({"contenders": ("some",)}, ("'some'", "other, same, list, define")),
     ({"lookup": "quick"}, ("lookup='quick'", "'coupled'")),
     ({"budget": 0}, ("budget=0", "above 0")),
-    ({"contend": [1]}, ("contend=[1]", "plain callables")),
+    ({"contend": [1]}, ("contend=[1]", "callables without parameters")),
     ({"succeeded": 1}, ("succeeded=1", "callable")),
     ({"vm": 12}, ("vm=12", "FakeQemu")),
 ]
@@ -64,7 +64,7 @@ def plan(routine: object, arguments: dict[str, object], source: str = "the call"
     values = {name: Value(value=value, source=source) for name, value in arguments.items()}
     defaults = settings.from_outside({}, {}, {})
     trial.plan(
-        routine,  # type: ignore[arg-type]  # anything may be handed in
+        routine,
         {**defaults, **values},
         source="the call",
         directory=refuse,
@@ -88,7 +88,7 @@ def test_argument(arguments: dict[str, object], parts: tuple[str, ...]) -> None:
         (no_first, {}, ("no_first", "'vm'", "pid:", "popen:", "process:", "driver:")),
         (no_parameter, {}, ("no_parameter", "no parameter")),
         (wants_more, {}, ("wants_more", "'colour'", "flags", "grace")),
-        (coroutine, {}, ("coroutine", "plain callable")),
+        (takes_pid, {"contend": [coroutine]}, ("coroutine", "event loop", "takes_pid")),
         (42, {}, ("42", "callable")),
         (takes_pid, {"flags": 1}, ("takes_pid", "no flags", "force=True")),
         (takes_pid, {"policy": KillPolicy()}, ("takes_pid", "no policy")),

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SCRIPT = """
-import fcntl, importlib, os, pkgutil, select, signal, subprocess, sys, tempfile
+import asyncio, fcntl, importlib, os, pkgutil, select, signal, subprocess, sys, tempfile
 import psutil, pytest, pytest_timeout, xml.etree.ElementTree, xml.dom.minidom, unittest, doctest
 
 platform = sys.argv[1]

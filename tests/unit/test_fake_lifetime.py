@@ -97,6 +97,7 @@ def test_close_leaves_nothing(tmp_path: Path, topology: str, end: str) -> None:
         ),
         tmp_path / "fake",
     )
+    assert fake._process is not None
     pids = {fake.pid, fake._process.pid, *fake.processes()}
     watched = {pid: os.pidfd_open(pid) for pid in pids}
     assert fake._mark.holders() == sorted(pids)

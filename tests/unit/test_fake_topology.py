@@ -47,7 +47,7 @@ def await_line(fake: FakeQemu, event: str, count: int = 1) -> Entry:
 
 
 def parent(pid: int) -> int:
-    return int(marks._stat_fields(pid)[1])
+    return int(marks.stat_fields(pid)[1])
 
 
 def role(fake: FakeQemu, name: str) -> int:

@@ -1,0 +1,119 @@
+"""The warden: runs one command, and lets nothing of it outlive the run.
+
+It is a subreaper, so that whatever the command starts, daemonises or leaves behind becomes the
+warden's child when its parent ends. A child that has not been reaped keeps its pid, so that no
+signal of the warden's can reach another process. It ends them all when the FIFO's other end closes,
+or when it reads from it. Started with the FIFO, the output file and the command; it reports by
+lines on its standard output.
+"""
+
+import ctypes
+import os
+import select
+import sys
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal as _signal
+    from typing import NoReturn
+else:
+    import _signal
+
+PR_SET_CHILD_SUBREAPER = 36
+SIGCHLD, SIGKILL, SIGTERM = 17, 9, 15
+DEAF = (1, 2, 3, 15)
+"""SIGHUP, SIGINT, SIGQUIT, SIGTERM: what the command sends around is not for us."""
+POLITE = 2.0  # seconds between SIGTERM and SIGKILL for what is left when the trial is over
+
+
+def main(fifo: str, output: str, command: list[str]) -> None:
+    """Run the command until it and everything of it has ended, or the run is over."""
+    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
+    mark = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    woken, waking = os.pipe()
+    os.set_blocking(waking, False)
+    _signal.set_wakeup_fd(waking)
+    _signal.signal(SIGCHLD, lambda *_: None)
+    for signal in DEAF:
+        _signal.signal(signal, _signal.SIG_IGN)
+    pid = os.fork()
+    if pid == 0:
+        _become(output, command)
+    _report(f"pid {pid}")
+    poll = select.poll()
+    poll.register(mark, select.POLLIN)
+    poll.register(woken, select.POLLIN)
+    while True:
+        events = dict(poll.poll())
+        if mark in events:
+            # a byte asks for the end; without one the other side is gone, and there is no time
+            _end_all(POLITE if events[mark] & select.POLLIN else 0.0, pid)
+            return
+        os.read(woken, 4096)
+        _reap(pid)
+
+
+def _become(output: str, command: list[str]) -> "NoReturn":
+    for signal in (*DEAF, SIGCHLD):
+        _signal.signal(signal, _signal.SIG_DFL)
+    os.setsid()
+    log = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    try:
+        os.execvp(command[0], command)  # noqa: S606  # to run a command is what this is for
+    except OSError as error:
+        os.write(2, f"{command[0]}: {error.strerror}\n".encode())
+    os._exit(127)  # as a shell says it
+
+
+def _reap(command: int) -> bool:
+    """Reap what has ended; False when there is no child any more."""
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return False
+        if not pid:
+            return True
+        if pid == command:
+            _report(f"ended {os.waitstatus_to_exitcode(status)}")
+
+
+def _end_all(polite: float, command: int) -> None:
+    deadline = time.monotonic() + polite
+    asked: set[int] = set()
+    while _reap(command):
+        late = time.monotonic() >= deadline
+        for pid in _children():
+            if late or pid not in asked:
+                asked.add(pid)
+                os.kill(pid, SIGKILL if late else SIGTERM)
+        time.sleep(0.005)  # what they leave to us comes when they have ended
+
+
+def _children() -> list[int]:
+    me, found = str(os.getpid()), []
+    for name in os.listdir("/proc"):  # noqa: PTH208  # names are enough
+        if name.isdecimal():
+            try:
+                with open(f"/proc/{name}/stat", errors="replace") as stat:  # noqa: PTH123  # start-up time
+                    fields = stat.read().rpartition(")")[2].split()
+            except OSError:
+                continue
+            if fields[1] == me and fields[0] != "Z":
+                found.append(int(name))
+    return found
+
+
+def _report(line: str) -> None:
+    try:  # noqa: SIM105  # contextlib is start-up time
+        os.write(1, line.encode() + b"\n")
+    except OSError:
+        pass  # nobody listens any more
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], sys.argv[3:])

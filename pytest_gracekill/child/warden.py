@@ -1,0 +1,129 @@
+"""Commands of which nothing outlives the run: each runs below a warden of its own.
+
+The warden (`program/warden.py`) is a subreaper that ends everything below it when this process asks
+for it, or ends in whatever way: the FIFO between the two is closed by the kernel then.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import shlex
+import subprocess
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_gracekill.errors import StartError
+
+from . import programfile
+from .mark import Mark
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_PROGRAM = Path(__file__).parent / "program" / "warden.py"
+
+#: Seconds that a warden has to end what is below it: its own politeness, and a busy machine.
+GONE_WITHIN = 15.0
+_STARTS_WITHIN = 15.0
+
+
+class Guarded:
+    """A command that runs below a warden; started by the constructor, which may raise StartError.
+
+    ``name`` tells the files of several commands in one directory apart; ``output`` is where the
+    command's standard output and error go, a file, so that nobody who holds it open is waited for.
+    """
+
+    def __init__(self, command: Sequence[str], directory: Path, name: str) -> None:
+        self.output = directory / f"{name}.log"
+        self.output.touch()
+        self.code: int | None = None
+        self._mark = Mark(directory / f"{name}.mark")
+        self._text = b""
+        self._began = False
+        try:
+            self._warden = subprocess.Popen(
+                [*programfile.argv(_PROGRAM), str(self._mark.path), str(self.output), *command],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                start_new_session=True,
+            )
+        except BaseException:
+            self._mark.release()
+            raise
+        deadline = time.monotonic() + _STARTS_WITHIN
+        while not self._began and self.code is None:
+            if not self._hear(deadline):
+                self.end()
+                raise StartError(f"{shlex.join(command)}: not begun after {_STARTS_WITHIN:g} s")
+
+    def __repr__(self) -> str:
+        return f"<Guarded {self.output.stem}: {'runs' if self.code is None else self.code}>"
+
+    def wait(self, timeout: float) -> int:
+        """Wait for the end of the command itself; its status, negative for a signal.
+
+        :param timeout: in seconds.
+        :raises TimeoutError: it still runs.
+        """
+        deadline = time.monotonic() + timeout
+        while self.code is None:
+            if not self._hear(deadline):
+                raise TimeoutError(f"{self.output.stem} still runs after {timeout:g} s")
+        return self.code
+
+    @property
+    def ended(self) -> bool:
+        """Whether the command itself has ended; what it has left behind may run on."""
+        self._hear(time.monotonic())
+        return self.code is not None
+
+    def tail(self) -> str:
+        """The last lines of what it has printed, in one line."""
+        text = self.output.read_text(encoding="utf-8", errors="replace")
+        return "; ".join(line.strip() for line in text.splitlines()[-3:] if line.strip())
+
+    def strike(self) -> None:
+        """End the command and everything below it at once; from any thread."""
+        self._mark.release()
+
+    def end(self) -> None:
+        """Ask everything below to end, then kill it. Idempotent.
+
+        :raises subprocess.TimeoutExpired: something is still there after 15 s.
+        """
+        self._mark.sweep()
+        try:
+            self._warden.wait(GONE_WITHIN)
+        finally:
+            self._mark.release()
+            with contextlib.suppress(FileNotFoundError):
+                self._mark.path.unlink()
+            if self._warden.stdout is not None and not self._warden.stdout.closed:
+                self._hear(time.monotonic())
+                self._warden.stdout.close()
+
+    def _hear(self, deadline: float) -> bool:
+        """Take the next report; False when there was none until the deadline."""
+        assert self._warden.stdout is not None
+        if self._warden.stdout.closed:
+            return False
+        fd = self._warden.stdout.fileno()
+        poll = select.poll()
+        poll.register(fd, select.POLLIN)
+        if not poll.poll(max(deadline - time.monotonic(), 0.0) * 1000):
+            return False
+        heard = os.read(fd, 4096)
+        if not heard and self.code is None:
+            self.code = -9  # the warden has ended, and what was below it with it
+        *lines, self._text = (self._text + heard).split(b"\n")
+        for line in lines:
+            word, _, value = line.partition(b" ")
+            if word == b"pid":
+                self._began = True
+            elif word == b"ended":
+                self.code = int(value)
+        return bool(heard) or self.code is not None

@@ -1,0 +1,142 @@
+"""Contenders in the event loop of an async routine, and the loop's own pulse.
+
+What a coroutine waits for cannot be traced, so that its latency has to tell. The pulse is a task
+that asks to be woken every millisecond: how late it is says for how long the loop stood still, as
+it does behind a blocking call. It cannot see what a thread beside the loop does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+from pytest_gracekill.witness.contenders import THINK, WARM_UP, WARM_UP_SECONDS
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from pytest_gracekill.witness.history import History
+
+#: The name under which the loop itself is judged.
+PULSE = "the event loop"
+
+#: Seconds that contenders have to come to a pace before the routine is called, and to end after it.
+_WARM_WITHIN = 10.0
+_END_WITHIN = 2.0
+
+
+class LoopContender:
+    """One task that repeats ``operation``; its spans are (start, end) in monotonic nanoseconds.
+
+    To the verdicts it is what a `Contender` in a thread is.
+    """
+
+    by_latency = True
+
+    def __init__(
+        self,
+        name: str,
+        operation: Callable[[], Awaitable[object]],
+        history: History,
+        think: float = THINK,
+    ) -> None:
+        self.name = name
+        self._think = think
+        self.error: Exception | None = None
+        self.spans: list[tuple[int, int]] = []
+        self._operation = operation
+        self._history = history
+        self._current: int | None = None
+        self._stopping = False
+        self._warm = asyncio.Event()
+
+    def __repr__(self) -> str:
+        return f"<LoopContender {self.name}: {self.operations} operations>"
+
+    @property
+    def actor(self) -> str:
+        """Its name in the history."""
+        return f"gracekill:{self.name}"
+
+    @property
+    def operations(self) -> int:
+        """How many operations have been completed."""
+        return len(self.spans)
+
+    async def work(self) -> None:
+        """Repeat the operation until `stop` or an error."""
+        try:
+            while not self._stopping:
+                self._current = started = time.monotonic_ns()
+                await self._operation()
+                self._current = None
+                self.spans.append((started, time.monotonic_ns()))
+                self._look_whether_warm()
+                if self._think:
+                    await asyncio.sleep(self._think)
+        except Exception as error:  # noqa: BLE001 - whatever the user's coroutine raises is evidence
+            self.error = error
+            self._history.record("raised", self.actor, error=f"{type(error).__name__}: {error}")
+        finally:
+            self._warm.set()
+
+    async def warm(self) -> None:
+        """Wait until it has a pace of its own, or has ended."""
+        await self._warm.wait()
+
+    def stop(self) -> None:
+        """It ends after the operation that it is in; what that one has cost so far counts."""
+        self._stopping = True
+
+    def note_unfinished(self) -> None:
+        """Put the operation that it is in on record, as far as it got."""
+        if self._current is not None:
+            self.spans.append((self._current, time.monotonic_ns()))
+            self._current = None
+
+    def _look_whether_warm(self) -> None:
+        first, last = self.spans[0][0], self.spans[-1][1]
+        if len(self.spans) == WARM_UP or last - first > WARM_UP_SECONDS * 1e9:
+            self._warm.set()
+
+
+async def conduct(
+    call: Callable[[], Awaitable[object]],
+    *,
+    contenders: Sequence[LoopContender],
+    on_start: Callable[[], None],
+) -> object:
+    """Await ``call()`` while the contenders work in the same loop; returns what it returns.
+
+    ``on_start`` is called when they have come to their pace, just before. Whatever happens, no task
+    of the contenders is left.
+    """
+    tasks = [
+        asyncio.create_task(contender.work(), name=contender.actor) for contender in contenders
+    ]
+    try:
+        warming = (contender.warm() for contender in contenders)
+        await asyncio.wait_for(asyncio.gather(*warming), _WARM_WITHIN)
+        on_start()
+        return await call()
+    finally:
+        for contender in contenders:
+            contender.stop()
+        # a pulse that was due while the loop stood still comes now, and tells for how long
+        _, pending = await asyncio.wait(tasks, timeout=_END_WITHIN)
+        for contender in contenders:
+            contender.note_unfinished()
+        for task in pending:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def pulse(history: History) -> LoopContender:
+    """The contender that shows whether the loop itself goes on."""
+
+    async def beat() -> None:
+        await asyncio.sleep(THINK)
+
+    # without a pause of its own: a loop that stands still meets it in a beat
+    return LoopContender(PULSE, beat, history, think=0)

@@ -20,11 +20,14 @@ if TYPE_CHECKING:
     from pytest_gracekill.report import Report
     from pytest_gracekill.routine.external import External
     from pytest_gracekill.routine.flags import KillFlags
+    from pytest_gracekill.routine.named import Named
     from pytest_gracekill.routine.policy import KillPolicy
     from pytest_gracekill.settings import Value
 
 #: The settings of the session, by name; made once in pytest_configure.
 SETTLED: pytest.StashKey[dict[str, Value]] = pytest.StashKey()
+#: The routine that was named by option, variable or ini file, and which of them; or not there.
+NAMED: pytest.StashKey[Named] = pytest.StashKey()
 #: When pytest-timeout will end this test, in CLOCK_MONOTONIC seconds.
 DEADLINE = pytest.StashKey[float]()
 #: The reports of this test's trials, in order.
@@ -69,12 +72,16 @@ class Judge(Protocol):
 
 
 @pytest.fixture
-def kill_routine() -> Callable[..., object]:
-    """The routine under test: override it. By default libvirt's of 2012, ``process_kill``.
+def kill_routine(request: pytest.FixtureRequest) -> Callable[..., object] | External:
+    """The routine under test: override it, or name one by ``--gracekill-routine`` (or ``-stop``).
 
-    The name of its first parameter says what it gets: driver (then domain, flags), pid, popen or
-    process.
+    By default libvirt's of 2012, ``process_kill``. The name of its first parameter says what it
+    gets: driver (then domain, flags), pid, popen, process, or child (the fake, not yet started). A
+    fixture of your own that overrides this one comes before every option.
     """
+    named = request.config.stash.get(NAMED, None)
+    if named is not None:
+        return named.routine
     from pytest_gracekill.routine.process_kill import process_kill  # noqa: PLC0415 - see STYLE
 
     return process_kill
@@ -163,8 +170,7 @@ def gracekill(
         __tracebackhide__ = True
         source = "the call"
         if routine is None:
-            source = "fixture kill_routine"
-            routine = request.getfixturevalue("kill_routine")
+            routine, source = _named(request)
         try:
             plan = trial.plan(
                 routine,
@@ -186,6 +192,15 @@ def gracekill(
 
     with _folders(tmp_path_factory) as folder:
         yield judge
+
+
+def _named(request: pytest.FixtureRequest) -> tuple[Callable[..., object] | External, str]:
+    """The routine of ``kill_routine``, and where it was named."""
+    routine = request.getfixturevalue("kill_routine")
+    named = request.config.stash.get(NAMED, None)
+    if named is not None and named.routine is routine:
+        return routine, named.source
+    return routine, "fixture kill_routine"
 
 
 def _layered(request: pytest.FixtureRequest, arguments: dict[str, object]) -> dict[str, Value]:

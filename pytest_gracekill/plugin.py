@@ -13,6 +13,7 @@ from pytest_gracekill.errors import UsageError
 from pytest_gracekill.fixtures import (
     DEADLINE,
     MARKER_HELP,
+    NAMED,
     REPORTS,
     SETTLED,
     fake_qemu,
@@ -33,10 +34,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """One option and one ini option per setting."""
     group = parser.getgroup("gracekill", "judging kill routines (pytest-gracekill)")
     for setting in settings.SETTINGS.values():
-        # text, not type=: the error then names the source in the same words as all others
-        group.addoption(
-            setting.option, dest=setting.ini, metavar=setting.metavar, help=setting.help
-        )
+        for switch, value in setting.switches.items():
+            group.addoption(
+                switch,
+                dest=setting.ini,
+                action="append_const",
+                const=switch,
+                help=f"{setting.name}={value}: {setting.help}",
+            )
+        if not setting.switches:
+            # text, not type=: the error then names the source in the same words as all others
+            group.addoption(
+                setting.option, dest=setting.ini, metavar=setting.metavar, help=setting.help
+            )
         parser.addini(setting.ini, setting.help, default="")
 
 
@@ -49,6 +59,22 @@ def pytest_configure(config: pytest.Config) -> None:
             {setting.name: config.getoption(setting.ini) for setting in names},
             os.environ,
             {setting.name: str(config.getini(setting.ini)) for setting in names},
+        )
+    except UsageError as error:
+        raise pytest.UsageError(f"gracekill: {error}") from None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Find the routine that was named from outside, once: each test would tell the same error."""
+    settled = session.config.stash[SETTLED]
+    if settled["routine"].value is None and settled["stop"].value is None:
+        return
+    from pytest_gracekill.routine.named import named  # noqa: PLC0415 - imports what was named
+
+    try:
+        session.config.stash[NAMED] = named(
+            settled["routine"], settled["stop"], session.config.rootpath
         )
     except UsageError as error:
         raise pytest.UsageError(f"gracekill: {error}") from None

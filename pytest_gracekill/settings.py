@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from pytest_gracekill.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +35,8 @@ class Setting:
     """One setting that can come from the command line, the environment and the ini file.
 
     ``parse`` makes a value of the text, ``check`` says what is wrong with a value (or None).
+    ``switches`` are the options of a setting that has no ``--gracekill-NAME VALUE``: each stands
+    for one value.
     """
 
     name: str
@@ -42,6 +45,7 @@ class Setting:
     help: str
     parse: Callable[[str], object]
     check: Callable[[object], str | None]
+    switches: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def option(self) -> str:
@@ -96,6 +100,28 @@ def _contenders(value: object) -> str | None:
     return None
 
 
+_TRUTH = {"true": True, "yes": True, "on": True, "1": True} | {
+    "false": False,
+    "no": False,
+    "off": False,
+    "0": False,
+}
+
+
+def _truth(value: object) -> str | None:
+    return None if isinstance(value, bool) else "True or False is needed"
+
+
+def _name(value: object) -> str | None:
+    if isinstance(value, str) and re.fullmatch(r"[\w.]+:[\w.]+", value):
+        return None
+    return "module:name is needed, as in vmtool.process:destroy"
+
+
+def _command(value: object) -> str | None:
+    return None if isinstance(value, str) and value.strip() else "a command is needed"
+
+
 def _parse_contenders(text: str) -> object:
     text = text.strip()
     if text.lstrip("-").isdigit():
@@ -112,6 +138,34 @@ def _folder(value: object) -> str | None:
 SETTINGS = {
     setting.name: setting
     for setting in (
+        Setting(
+            name="routine",
+            default=None,
+            metavar="MODULE:NAME",
+            help="the routine under test, imported with the rootdir on sys.path; default:"
+            " process_kill, libvirt's of 2012",
+            parse=str.strip,
+            check=_optional(_name),
+        ),
+        Setting(
+            name="stop",
+            default=None,
+            metavar="COMMAND",
+            help="a command as the routine under test, such as 'vmtool stop {pid}'; filled in are"
+            " {pid}, {dir} and {qmp}",
+            parse=str,
+            check=_optional(_command),
+        ),
+        Setting(
+            name="force",
+            default=None,
+            metavar="BOOL",
+            help="what a routine without flags promises: true, SIGKILL comes when the grace is"
+            " over; false, it never comes; default: nothing",
+            parse=lambda text: _TRUTH.get(text.strip().lower(), text),
+            check=_optional(_truth),
+            switches={"--gracekill-force": True, "--gracekill-graceful": False},
+        ),
         Setting(
             name="survive",
             default=None,
@@ -165,6 +219,10 @@ SETTINGS = {
 }
 
 
+#: What concerns the session, and is no argument of a trial.
+SESSION_ONLY = frozenset(("routine", "stop", "save"))
+
+
 def parsed(setting: Setting, text: str, source: str) -> Value:
     """The value that a text from outside stands for.
 
@@ -188,6 +246,10 @@ def checked(setting: Setting, value: object, source: str) -> Value:
     return Value(value=value, source=source)
 
 
+#: How the sources of a session's values begin, the weakest first.
+_OUTSIDE = ("the default", "ini option ", "variable ", "--")
+
+
 def from_outside(
     options: Mapping[str, object], environment: Mapping[str, str], ini: Mapping[str, str]
 ) -> dict[str, Value]:
@@ -203,10 +265,32 @@ def from_outside(
         if environment.get(setting.variable):
             value = parsed(setting, environment[setting.variable], f"variable {setting.variable}")
         given = options.get(setting.name)
-        if given is not None:
+        if isinstance(given, list | tuple):
+            value = _switched(setting, [str(option) for option in given])
+        elif given is not None:
             value = parsed(setting, str(given), setting.option)
         values[setting.name] = value
     return values
+
+
+def _switched(setting: Setting, given: Sequence[str]) -> Value:
+    options = tuple(dict.fromkeys(given))
+    if len(options) > 1:
+        raise UsageError(f"{' and '.join(options)}: one of them is needed", source=options[-1])
+    return Value(value=setting.switches[options[0]], source=options[0])
+
+
+def strength(value: Value) -> int:
+    """How strong the source of a value is: 0 the default, 3 the command line, 4 marker or call."""
+    return next(
+        (rank for rank, start in enumerate(_OUTSIDE) if value.source.startswith(start)),
+        len(_OUTSIDE),
+    )
+
+
+def is_own(value: Value) -> bool:
+    """Whether the test itself said so, by its marker or in the call."""
+    return strength(value) == len(_OUTSIDE)
 
 
 def layered(

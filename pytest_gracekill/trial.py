@@ -112,10 +112,6 @@ def _policy(value: object) -> str | None:
     return None if value is None or isinstance(value, KillPolicy) else "a KillPolicy is needed"
 
 
-def _force(value: object) -> str | None:
-    return None if value is None or isinstance(value, bool) else "True, False or None is needed"
-
-
 def _lookup(value: object) -> str | None:
     return (
         None
@@ -150,7 +146,6 @@ _CHECKS: dict[str, Callable[[object], str | None]] = {
     "vm": _vm,
     "flags": _flags,
     "policy": _policy,
-    "force": _force,
     "contend": _contend,
     "callers": _callers,
     "lookup": _lookup,
@@ -160,7 +155,6 @@ _DEFAULTS: dict[str, object] = {
     "vm": None,
     "flags": 0,
     "policy": None,
-    "force": None,
     "contend": (),
     "locks": (),
     "callers": 1,
@@ -183,8 +177,10 @@ def plan(
     """
     adapted = adapt(routine, source)
     names = knob_names()
-    known = {*_DEFAULTS, *settings.SETTINGS, *names}
+    known = {*_DEFAULTS, *settings.SETTINGS, *names} - settings.SESSION_ONLY
     for name, value in values.items():
+        if name in settings.SESSION_ONLY and not settings.is_own(value):
+            continue
         if name not in known:
             raise settings.unknown(name, known, value.source)
         if name in settings.SETTINGS:
@@ -193,6 +189,9 @@ def plan(
             raise UsageError(f"{name}={value.value!r}: {wrong}", source=value.source)
     chosen = {name: value.value for name, value in values.items() if name in known}
     arguments = {**_DEFAULTS, **chosen}
+    if adapted.takes("flags") and not settings.is_own(values["force"]):
+        # the flags of each call say what is promised
+        arguments["force"] = None
     _fits(adapted, values)
     vm = cast("FakeQemu | None", arguments["vm"])
     given_locks = cast("Sequence[tuple[object, str]]", arguments["locks"])

@@ -50,7 +50,7 @@ def test_setting(setting: settings.Setting) -> None:
 
 def test_arguments() -> None:
     described = set(re.findall(r"^\| `(\w+)` \|", section("Arguments of gracekill"), re.MULTILINE))
-    taken = {"routine", *trial._DEFAULTS, *settings.SETTINGS} - {"save"}
+    taken = {"routine", *trial._DEFAULTS, *(settings.SETTINGS.keys() - settings.SESSION_ONLY)}
     assert described == taken
 
 

@@ -95,7 +95,8 @@ class _Trial:
     def __init__(self, plan: Plan, who: Participants) -> None:
         self.plan = plan
         self.who = who
-        given = frozenset({"flags"} | ({"policy"} if plan.policy is not None else set()))
+        policy = set() if plan.policy is None else {"policy", "grace", "timeout"}
+        given = frozenset({"flags"} | policy)
         self._session = Session(plan.routine, who.unstarted, given)
         self._step_free = False
 

@@ -77,11 +77,11 @@ class Adapted:
         named: dict[str, object] = {}
         for name, parameter in self.parameters.items():
             has_default = parameter.default is not inspect.Parameter.empty
-            if name not in offered or (has_default and name not in given):
-                continue
+            left_alone = name not in offered or (has_default and name not in given)
             if parameter.kind is inspect.Parameter.POSITIONAL_ONLY:
-                positional.append(offered[name])
-            else:
+                # its default keeps the place of those that follow
+                positional.append(parameter.default if left_alone else offered[name])
+            elif not left_alone:
                 named[name] = offered[name]
         return self.routine(*positional, **named)
 
@@ -124,7 +124,8 @@ def adapt(routine: object, source: str = "the call") -> Adapted:
     kind = next(iter(parameters), None)
     if kind not in OFFERED:
         first = "has no parameter" if kind is None else f"starts with parameter {kind!r}"
-        raise UsageError(f"routine {name} {first}; on offer are {offer}", source=source)
+        hint = " (hand in the method of an instance)" if kind == "self" else ""
+        raise UsageError(f"routine {name} {first}{hint}; on offer are {offer}", source=source)
     fillable = {kind, *FILLED, *(("domain",) if kind == "driver" else ())}
     for parameter in parameters.values():
         has_default = parameter.default is not inspect.Parameter.empty
@@ -148,7 +149,9 @@ def form_of(routine: Callable[..., object]) -> Form:
     """How a callable is run; an instance goes by its ``__call__``, a partial by its function."""
     while isinstance(routine, partial):
         routine = routine.func
-    for candidate in (routine, getattr(routine, "__call__", None)):  # noqa: B004 - its function
+    # calling a class makes an instance, whatever calling that does
+    called = None if isinstance(routine, type) else getattr(routine, "__call__", None)  # noqa: B004 - its function
+    for candidate in (routine, called):
         if inspect.isasyncgenfunction(candidate):
             return "async generator"
         if inspect.isgeneratorfunction(candidate):

@@ -1,8 +1,10 @@
 """Locks of the user's own manager, traced for the length of a trial and restored after it.
 
 The traced lock takes the original one inside, so that whoever holds a reference to the original
-under another name is kept out as before; such a holder is not seen. A Condition is replaced by one
-over the traced lock that shares its waiters.
+under another name is kept out as before; such a holder is not seen. A Condition stays the object
+that it is, with its waiters, over the traced lock. Further names of the same lock in the same
+object, and Conditions made over it there, are traced along: a `with self._lock` around a
+``self._changed.wait()`` is one story.
 """
 
 from __future__ import annotations
@@ -10,13 +12,14 @@ from __future__ import annotations
 import threading
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from types import ModuleType
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from types import MemberDescriptorType, ModuleType
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 from pytest_gracekill.errors import UsageError
+from pytest_gracekill.witness.adopted_lock import AdoptedLock, AdoptedRLock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from pytest_gracekill.witness.locks import LockTracer
     from pytest_gracekill.witness.traced_lock import TracedLock
@@ -27,38 +30,10 @@ _RLOCK = (type(threading.RLock()), threading._RLock)  # noqa: SLF001 - the pure 
 #: Seconds that a lock which is held when the trial begins may take to be let go.
 _FREE_WITHIN = 1.0
 
+#: What a Condition has of its lock: the lock, and methods of it that are its own.
+_WIRES = ("_lock", "acquire", "release", "_release_save", "_acquire_restore", "_is_owned")
+
 Named: TypeAlias = "tuple[object, str]"
-
-
-class Reentrant:
-    """An RLock as a traced lock takes it inside: by one thread, once."""
-
-    __slots__ = ("_lock",)
-
-    def __init__(self, lock: threading.RLock) -> None:
-        self._lock: Any = lock
-
-    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:  # noqa: FBT001, FBT002 - threading's own signature
-        return cast("bool", self._lock.acquire(blocking, timeout))
-
-    def release(self) -> None:
-        self._lock.release()
-
-    def locked(self) -> bool:
-        if self._lock._is_owned():  # noqa: SLF001 - what Condition asks of its lock
-            return True
-        if self._lock.acquire(blocking=False):
-            self._lock.release()
-            return False
-        return True
-
-
-class AdoptedCondition(threading.Condition):
-    """A Condition over a traced lock, with the waiters of the original one."""
-
-    def __init__(self, original: threading.Condition, lock: TracedLock) -> None:
-        super().__init__(cast("threading.Lock", lock))
-        self._waiters = original._waiters  # type: ignore[attr-defined]  # noqa: SLF001 - a waiter of one is woken by the other
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,25 +87,39 @@ def _place(owner: object, attribute: str, source: str) -> _Place:
         value = getattr(owner, attribute)
     except AttributeError:
         raise UsageError(f"{shown}: it has no such attribute", source=source) from None
-    for kind in () if isinstance(owner, ModuleType) else type(owner).__mro__:
-        # a lock of the class is every instance's: it is traced for all of them
-        if vars(kind).get(attribute) is value and attribute not in getattr(owner, "__dict__", {}):
-            owner = kind
-            break
-    place = _Place(owner=owner, attribute=attribute, value=value)
+    place = _Place(owner=_home(owner, attribute, value), attribute=attribute, value=value)
     if not isinstance(place.lock, (_LOCK, *_RLOCK)):
         raise UsageError(
             f"{shown}: it is a {type(value).__module__}.{type(value).__qualname__}; a"
             " threading.Lock, RLock or Condition is needed",
             source=source,
         )
+    if isinstance(value, threading.Condition):
+        return place  # it is not replaced
     try:
-        setattr(owner, attribute, value)
+        setattr(place.owner, attribute, value)
     except (AttributeError, TypeError) as error:
+        hint = (
+            "; it is a property: name the attribute that it reads"
+            if isinstance(getattr(type(owner), attribute, None), property)
+            else ""
+        )
         raise UsageError(
-            f"{shown}: it cannot be replaced for the length of the trial ({error})", source=source
+            f"{shown}: it cannot be replaced for the length of the trial ({error}){hint}",
+            source=source,
         ) from None
     return place
+
+
+def _home(owner: object, attribute: str, value: object) -> object:
+    """Where the attribute is bound: a lock of the class is every instance's, and every subclass's.
+
+    It is traced for all of them.
+    """
+    if isinstance(owner, ModuleType) or attribute in getattr(owner, "__dict__", {}):
+        return owner
+    kinds = owner.__mro__ if isinstance(owner, type) else type(owner).__mro__
+    return next((kind for kind in kinds if vars(kind).get(attribute) is value), owner)
 
 
 @contextmanager
@@ -144,8 +133,7 @@ def adopted(
     with ExitStack() as stack:
         made: dict[int, TracedLock] = {}
         names: dict[str, int] = {}
-        for owner, attribute in locks:
-            place = _place(owner, attribute, source)
+        for place, owner in [(_place(*named, source), named[0]) for named in locks]:
             original = place.lock
             if id(original) not in made:
                 _see_free(place, source)
@@ -153,18 +141,55 @@ def adopted(
                 name = place.name if number == 1 else f"{place.name}-{number}"
                 made[id(original)] = _traced(tracer, original, name, place.name)
             lock = made[id(original)]
-            value: object = lock
-            if isinstance(place.value, threading.Condition):
-                value = AdoptedCondition(place.value, lock)
-            setattr(place.owner, attribute, value)
-            stack.callback(_restore, place, value)
+            _bind(place, lock, stack)
+            for at in (place.owner, owner):
+                for further in _places(at):
+                    if further.lock is original:
+                        _bind(further, lock, stack)
         yield tuple(made.values())
 
 
+def _places(owner: object) -> Iterator[_Place]:
+    """Whatever is bound in an object, its slots included."""
+    found = dict(getattr(owner, "__dict__", {}))
+    kinds = () if isinstance(owner, type | ModuleType) else type(owner).__mro__
+    for kind in kinds:
+        for name, member in vars(kind).items():
+            if isinstance(member, MemberDescriptorType) and hasattr(owner, name):
+                found[name] = getattr(owner, name)
+    for name, value in found.items():
+        yield _Place(owner=owner, attribute=name, value=value)
+
+
+def _bind(place: _Place, lock: TracedLock, stack: ExitStack) -> None:
+    value = place.value
+    if isinstance(value, threading.Condition):
+        if place.lock is not lock:
+            before = {name: vars(value)[name] for name in _WIRES if name in vars(value)}
+            stack.callback(_rewire, value, before)
+            _rewire(value, {"_lock": lock, **{name: getattr(lock, name) for name in _WIRES[1:]}})
+    elif getattr(place.owner, place.attribute, None) is value:
+        stack.callback(_restore, place, lock)
+        setattr(place.owner, place.attribute, lock)
+
+
+def _rewire(condition: threading.Condition, wires: Mapping[str, object]) -> None:
+    bound = vars(condition)
+    # in one step: threads may be using it
+    bound.update(wires)
+    for name in _WIRES:
+        if name not in wires:
+            bound.pop(name, None)
+
+
 def _traced(tracer: LockTracer, original: object, name: str, class_: str) -> TracedLock:
+    lock: TracedLock
     if isinstance(original, _RLOCK):
-        return tracer.rlock(name, class_, inner=Reentrant(cast("Any", original)))
-    return tracer.lock(name, class_, inner=cast("threading.Lock", original))
+        lock = AdoptedRLock(tracer, name, class_, original)
+    else:
+        lock = AdoptedLock(tracer, name, class_, cast("threading.Lock", original))
+    tracer.locks.append(lock)
+    return lock
 
 
 def _see_free(place: _Place, source: str) -> None:
@@ -179,7 +204,7 @@ def _see_free(place: _Place, source: str) -> None:
     lock.release()
 
 
-def _restore(place: _Place, ours: object) -> None:
+def _restore(place: _Place, ours: TracedLock) -> None:
     # what the user's code has put there meanwhile is the user's
     if getattr(place.owner, place.attribute, None) is ours:
         setattr(place.owner, place.attribute, place.value)

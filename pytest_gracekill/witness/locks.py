@@ -104,7 +104,9 @@ class LockTracer:
         for state in reversed(list(self._known)):
             # the latest, since the system gives identities of ended threads away again
             if state.ident == thread_ident:
-                return [lock for lock in list(state.held) if not lock.is_semaphore]
+                held = [(lock, lock.hold) for lock in list(state.held)]
+                # an adopted lock may have been let go by a name that is not traced
+                return [lock for lock, hold in held if hold is not None and hold[0] is state]
         return []
 
     def order_cycles(self) -> list[OrderCycle]:

@@ -202,9 +202,22 @@ class Evidence:
         for signal in self.signals:
             if signal.signum == SIGKILL and signal.reached_vm:
                 return signal.at_ns
-        if self.exit is not None and self.exit.signal == SIGKILL and not self.dead_before:
+        if self._died_of_sigkill and not self.dead_before:
             return self.exit_ns
         return None
+
+    @property
+    def _died_of_sigkill(self) -> bool:
+        """By the status, or, where the routine or init has eaten that, by the VM's journal.
+
+        A VM that has its handlers in writes how it ends, unless it is killed.
+        """
+        if self.exit is None:
+            return False
+        if self.exit.code is not None or self.exit.signal is not None:
+            return self.exit.signal == SIGKILL
+        events = {entry.event for entry in self.journal}
+        return "handlers" in events and not events & {"exit", "crash"}
 
     @property
     def dead_before(self) -> bool:

@@ -50,6 +50,10 @@ def seen(seconds: float, signum: int = 15) -> Entry:
     return Entry(at_ns=at(seconds), event="signal", fields={"signal": signum, "pid": 1})
 
 
+def said(event: str, seconds: float) -> Entry:
+    return Entry(at_ns=at(seconds), event=event, fields={})
+
+
 def audit(**changes: Any) -> Audit:
     values: dict[str, Any] = {
         "acknowledged": ALL,
@@ -162,6 +166,13 @@ KILLED: dict[str, Any] = {
     "exit": Exit(code=None, signal=9, at=at(0.61) / 1e9),
     "exit_ns": at(0.61),
 }
+#: The same by somebody else, with a status that nobody can know any more: the journal ends unsaid.
+KILLED_UNSEEN: dict[str, Any] = {
+    "signals": (),
+    "journal": (said("handlers", -0.1), seen(0.001)),
+    "exit": Exit(code=None, signal=None, at=at(0.61) / 1e9),
+    "exit_ns": at(0.61),
+}
 ALIVE: dict[str, Any] = {"alive_at_return": True, "exit_ns": at(3.0), "returned_ns": at(1.0)}
 LIVES_ON: dict[str, Any] = {
     "alive_at_return": True,
@@ -184,6 +195,7 @@ BROKEN: list[tuple[str, str, dict[str, Any]]] = [
     ("escalation", "KILLED EARLY", KILLED),
     # nobody saw it being sent: by its effect
     ("escalation", "KILLED EARLY", {**KILLED, "signals": (sent(15, 0.0),)}),
+    ("escalation", "KILLED EARLY", KILLED_UNSEEN),
     ("escalation", "KILLED EARLY", {**KILLED, "promise__force": None}),
     ("escalation", "NEVER KILLED", {**LIVES_ON, **FAILED}),
     ("escalation", "KILLED ANYWAY", {**KILLED, "promise__force": False, "promise__survive": 0.1}),
@@ -275,6 +287,12 @@ OK: list[tuple[str, dict[str, Any]]] = [
     *((name, {}) for name in VERDICTS),
     # SIGKILL after what was promised to be survived
     ("escalation", {**KILLED, "promise__survive": 0.5}),
+    # it crashed by itself, or was hit by SIGTERM before its handlers were in
+    (
+        "escalation",
+        {**KILLED_UNSEEN, "journal": (said("handlers", -0.1), seen(0.0), said("crash", 0.6))},
+    ),
+    ("escalation", {**KILLED_UNSEEN, "journal": ()}),
     # within the tolerance of 20 ms
     ("escalation", {**KILLED, "promise__survive": 0.61}),
     # the caller asked for SIGKILL at once

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 LONGEST = 100.0
 
 #: Plugins of our own test run that change what pytest prints; a reader has none of them.
-_PLAIN = "-p no:cacheprovider -p no:randomly -p no:xdist -p no:hypothesispytest --rootdir=."
+_PLAIN = (
+    "-p no:cacheprovider -p no:randomly -p no:xdist -p no:hypothesispytest -p no:xprocess"
+    " -p no:labgrid --rootdir=."
+)
 
 
 def run(block: Block) -> str:

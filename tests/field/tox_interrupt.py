@@ -1,0 +1,50 @@
+"""tox 4: what Ctrl-C does to a command that runs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+from .shipped import KILL, Shipped, Step, term
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from pytest_gracekill.child.unstarted import Child
+
+
+class Defaults(dict[str, object]):
+    """The part of a tox environment's configuration that is asked for: tox's own defaults."""
+
+    def add_config(self, *, keys: Sequence[str], default: object, **_: object) -> None:
+        self.update(dict.fromkeys(keys, default))
+
+
+def interrupt(child: Child) -> Iterator[Callable[[], None]]:
+    from tox.execute.api import ExecuteOptions
+    from tox.execute.local_sub_process import LocalSubProcessExecuteInstance
+    from tox.execute.request import ExecuteRequest, StdinSource
+    from tox.execute.stream import SyncWrite
+
+    environment = SimpleNamespace(conf=Defaults(), options=SimpleNamespace())
+    ExecuteOptions.register_conf(environment)  # type: ignore[arg-type]  # what it reads is there
+    options = ExecuteOptions(environment)  # type: ignore[arg-type]
+    request = ExecuteRequest(child.argv, Path(child.dir), dict(os.environ), StdinSource.OFF, "vm")
+    out, err = SyncWrite("out", None), SyncWrite("err", None)
+    with LocalSubProcessExecuteInstance(request, options, out, err) as status:
+        yield status.interrupt
+
+
+SHIPPED = (
+    Shipped(
+        key="tox",
+        call="tox: Ctrl-C",
+        routine=interrupt,
+        steps=(Step(send="SIGINT", wait=0.3), term(0.2), KILL),
+        source="tox/execute/local_sub_process: LocalSubprocessExecuteStatus.interrupt",
+        package="tox",
+        force=True,
+    ),
+)

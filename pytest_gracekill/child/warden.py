@@ -30,20 +30,26 @@ GONE_WITHIN = 15.0
 _STARTS_WITHIN = 15.0
 
 
-class Guarded:
-    """A command that runs below a warden; started by the constructor, which may raise StartError.
+class RunError(StartError):
+    """The command cannot be run; the text is the reason, as `os.strerror` has it."""
 
+
+class Guarded:
+    """A command that runs below a warden; started by the constructor.
+
+    That raises RunError, or another StartError when there is no warden.
     ``name`` tells the files of several commands in one directory apart; ``output`` is where the
     command's standard output and error go, a file, so that nobody who holds it open is waited for.
     """
 
     def __init__(self, command: Sequence[str], directory: Path, name: str) -> None:
         self.output = directory / f"{name}.log"
-        self.output.touch()
+        self.output.write_bytes(b"")
         self.code: int | None = None
         self._mark = Mark(directory / f"{name}.mark")
         self._text = b""
         self._began = False
+        self._refused = 0
         try:
             self._warden = subprocess.Popen(
                 [*programfile.argv(_PROGRAM), str(self._mark.path), str(self.output), *command],
@@ -54,14 +60,24 @@ class Guarded:
         except BaseException:
             self._mark.release()
             raise
-        deadline = time.monotonic() + _STARTS_WITHIN
-        while not self._began and self.code is None:
-            if not self._hear(deadline):
-                self.end()
-                raise StartError(f"{shlex.join(command)}: not begun after {_STARTS_WITHIN:g} s")
+        try:
+            self._await_begin(command)
+        except BaseException:
+            self.end()
+            raise
 
     def __repr__(self) -> str:
         return f"<Guarded {self.output.stem}: {'runs' if self.code is None else self.code}>"
+
+    def _await_begin(self, command: Sequence[str]) -> None:
+        deadline = time.monotonic() + _STARTS_WITHIN
+        while not self._began:
+            if not self._hear(deadline):
+                raise StartError(f"{shlex.join(command)}: not begun after {_STARTS_WITHIN:g} s")
+            if self._refused:
+                raise RunError(os.strerror(self._refused))
+            if self.code is not None and not self._began:
+                raise StartError(f"{shlex.join(command)}: its warden ended before it had begun")
 
     def wait(self, timeout: float) -> int:
         """Wait for the end of the command itself; its status, negative for a signal.
@@ -124,6 +140,8 @@ class Guarded:
             word, _, value = line.partition(b" ")
             if word == b"pid":
                 self._began = True
+            elif word == b"refused":
+                self._refused = int(value)
             elif word == b"ended":
                 self.code = int(value)
         return bool(heard) or self.code is not None

@@ -16,7 +16,8 @@ from pytest_gracekill.child.launch import READY_WITHIN
 from pytest_gracekill.child.unstarted import SHOWS_WITHIN
 from pytest_gracekill.errors import StartError, UsageError
 from pytest_gracekill.routine.adapt import MANAGERS, Adapted, form_of
-from pytest_gracekill.routine.external import Command, External
+from pytest_gracekill.routine.command import Command
+from pytest_gracekill.routine.external import External
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
@@ -31,11 +32,15 @@ class Session:
     """A routine in use. ``begin``, then ``call`` (or ``call_async``) by each caller, then ``end``.
 
     ``unstarted`` is the fake that it starts, None where one runs already. ``given`` are the names
-    whose values override a parameter's default.
+    whose values override a parameter's default. ``runner``: an event loop that several share.
     """
 
     def __init__(
-        self, adapted: Adapted, unstarted: Unstarted | None, given: frozenset[str]
+        self,
+        adapted: Adapted,
+        unstarted: Unstarted | None,
+        given: frozenset[str],
+        runner: asyncio.Runner | None = None,
     ) -> None:
         self.adapted = adapted
         self.asynchronous = adapted.asynchronous
@@ -45,7 +50,8 @@ class Session:
         self._steps: Generator[object, None, None] | AsyncGenerator[object, None] | None = None
         self._stop: Callable[[], object] | None = None
         self._status: Callable[[], object] | None = None
-        self._runner: asyncio.Runner | None = None
+        self._runner = runner
+        self._shares_runner = runner is not None
         self._command: Command | None = None
 
     @property
@@ -66,7 +72,7 @@ class Session:
         self._offered = offered
         routine, unstarted = self.adapted.routine, self._unstarted
         if isinstance(routine, External):
-            self._command = Command(routine, unstarted)
+            self._command = Command(routine, unstarted, self.adapted.source)
             self._command.begin(cast("FakeQemu | None", offered.get("vm")))
         elif self.adapted.form in MANAGERS:
             self._take_stop(self._first_step())
@@ -220,7 +226,7 @@ class Session:
         finally:
             if self._command is not None:
                 self._command.end()
-            if self._runner is not None:
+            if self._runner is not None and not self._shares_runner:
                 self._runner.close()
 
     def _last_step(self, steps: Generator[object] | AsyncGenerator[object]) -> object:

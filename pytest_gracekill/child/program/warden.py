@@ -4,7 +4,7 @@ It is a subreaper, so that whatever the command starts, daemonises or leaves beh
 warden's child when its parent ends. A child that has not been reaped keeps its pid, so that no
 signal of the warden's can reach another process. It ends them all when the FIFO's other end closes,
 or when it reads from it. Started with the FIFO, the output file and the command; it reports by
-lines on its standard output.
+lines on its standard output: ``pid N`` or ``refused ERRNO``, then ``ended STATUS``.
 """
 
 import ctypes
@@ -38,10 +38,11 @@ def main(fifo: str, output: str, command: list[str]) -> None:
     _signal.signal(SIGCHLD, lambda *_: None)
     for signal in DEAF:
         _signal.signal(signal, _signal.SIG_IGN)
-    pid = os.fork()
-    if pid == 0:
-        _become(output, command)
-    _report(f"pid {pid}")
+    if not _kept(mark):
+        return
+    pid = _run(output, command)
+    if not pid:
+        return
     poll = select.poll()
     poll.register(mark, select.POLLIN)
     poll.register(woken, select.POLLIN)
@@ -55,7 +56,33 @@ def main(fifo: str, output: str, command: list[str]) -> None:
         _reap(pid)
 
 
-def _become(output: str, command: list[str]) -> "NoReturn":
+def _kept(mark: int) -> bool:
+    """Whether somebody has the other end; who went before it was opened is not told by poll."""
+    try:
+        os.read(mark, 1)
+    except BlockingIOError:
+        return True
+    return False
+
+
+def _run(output: str, command: list[str]) -> int:
+    """Start the command, and report how that went; 0 when it cannot be run."""
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        _become(output, command, writing)
+    os.close(writing)
+    error = os.read(reading, 16)  # nothing but an end of file when exec has closed the other end
+    os.close(reading)
+    if error:
+        os.waitpid(pid, 0)
+        _report(f"refused {int(error)}")
+        return 0
+    _report(f"pid {pid}")
+    return pid
+
+
+def _become(output: str, command: list[str], failed: int) -> "NoReturn":
     for signal in (*DEAF, SIGCHLD):
         _signal.signal(signal, _signal.SIG_DFL)
     os.setsid()
@@ -65,7 +92,7 @@ def _become(output: str, command: list[str]) -> "NoReturn":
     try:
         os.execvp(command[0], command)  # noqa: S606  # to run a command is what this is for
     except OSError as error:
-        os.write(2, f"{command[0]}: {error.strerror}\n".encode())
+        os.write(failed, b"%d" % (error.errno or 0))
     os._exit(127)  # as a shell says it
 
 
@@ -90,7 +117,10 @@ def _end_all(polite: float, command: int) -> None:
         for pid in _children():
             if late or pid not in asked:
                 asked.add(pid)
-                os.kill(pid, SIGKILL if late else SIGTERM)
+                try:  # noqa: SIM105  # contextlib is start-up time
+                    os.kill(pid, SIGKILL if late else SIGTERM)
+                except PermissionError:
+                    pass  # it runs as somebody else; those beside it still have to end
         time.sleep(0.005)  # what they leave to us comes when they have ended
 
 

@@ -1,0 +1,156 @@
+"""An `External` in use: its files are written, its commands run, and what they leave is ended.
+
+Signals of other processes are not seen here; the VM's journal has those that reach it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_gracekill.errors import StartError, UsageError
+from pytest_gracekill.routine.fields import Values, filled, filled_words, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pytest_gracekill.child.handle import FakeQemu
+    from pytest_gracekill.child.unstarted import Unstarted
+    from pytest_gracekill.child.warden import Guarded
+    from pytest_gracekill.routine.external import External
+
+_HOUR = 3600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """How a stop command ended: its status, negative for a signal, and the end of its output."""
+
+    returncode: int
+    output: str
+
+    def __str__(self) -> str:
+        return f"exit {self.returncode}{': ' if self.output else ''}{self.output}"
+
+    @property
+    def ok(self) -> bool:
+        """Whether the command claims success."""
+        return self.returncode == 0
+
+
+class Command:
+    """An `External` in use; ``unstarted`` is the fake that its ``start`` is to start.
+
+    ``source`` is where it came from. ``stop`` may be called by several threads at once.
+    """
+
+    def __init__(self, external: External, unstarted: Unstarted | None, source: str) -> None:
+        self._external = external
+        self._unstarted = unstarted
+        self._source = source
+        self._values: Values = {}
+        self._directory = Path()
+        self._started: Guarded | None = None
+        self._stops: list[Guarded] = []
+        self._numbers = itertools.count(1)
+        self._over = False
+        self._lock = threading.Lock()
+
+    def begin(self, vm: FakeQemu | None) -> None:
+        """Write the files, and start what starts the VM; it may not be ready yet."""
+        child = None if self._unstarted is None else self._unstarted.child
+        if child is not None:
+            self._directory = child.dir
+            self._values = {"argv": child.argv, "program": child.program}
+            qmp = child.qmp
+        else:
+            assert vm is not None
+            self._directory = vm.dir
+            self._values = {"pid": str(vm.started_pid)}
+            qmp = vm.qmp
+        self._values["dir"] = str(self._directory)
+        if qmp is not None:
+            self._values["qmp"] = qmp
+        for name, text in self._external.files.items():
+            self._write(name, text)
+        if self._external.start is not None:
+            self._started = self._run(self._external.start, "start")
+
+    def failed_start(self) -> StartError | None:
+        """What a start command says that has ended with another status than 0."""
+        started = self._started
+        if started is None or not started.ended or not started.code:
+            return None
+        return StartError(f"{self.told_by_start()} (from {self._source})")
+
+    def told_by_start(self) -> str:
+        """What has become of the start command, and what it says."""
+        started = self._started
+        assert started is not None
+        how = f"ended with status {started.code}" if started.ended else "runs"
+        return (
+            f"start={shown(self._external.start)!r} {how}: {started.tail() or 'it printed nothing'}"
+        )
+
+    def stop(self) -> Ended:
+        """Run the stop command to its end.
+
+        :raises UsageError: it cannot be run.
+        """
+        if self._unstarted is not None:
+            self._values["pid"] = str(self._unstarted.child.pid)
+        running = self._run(self._external.stop, f"stop-{next(self._numbers)}")
+        with self._lock:
+            self._stops.append(running)
+            over = self._over
+        if over:
+            running.strike()
+        code = running.wait(_HOUR)  # the trial's watchdog is sooner
+        return Ended(returncode=code, output=running.tail())
+
+    def free(self) -> None:
+        """End what the stop commands do, at once, and those to come; from any thread."""
+        with self._lock:
+            self._over = True
+            running = list(self._stops)
+        for stop in running:
+            stop.strike()
+
+    def end(self) -> None:
+        """End everything that the commands have left: each, also when one does not end."""
+        with ExitStack() as stack:
+            if self._started is not None:
+                stack.callback(self._started.end)
+            for running in self._stops:
+                stack.callback(running.end)
+
+    def _write(self, name: str, text: str) -> None:
+        path = self._directory / name
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(filled(text, self._values), encoding="utf-8")
+            if text.startswith("#!"):
+                path.chmod(0o755)
+        except OSError as error:
+            raise UsageError(
+                f"files[{name!r}]: it cannot be written ({error})", source=self._source
+            ) from None
+
+    def _run(self, command: str | Sequence[str], name: str) -> Guarded:
+        from pytest_gracekill.child.warden import (  # noqa: PLC0415 - only for those who run
+            RunError,
+            Guarded,
+        )
+
+        words = filled_words(command, self._values)
+        try:
+            return Guarded(words, self._directory, name)
+        except RunError as error:
+            raise UsageError(
+                f"{name.partition('-')[0]}={shown(command)!r}: {words[0]!r} cannot be run: {error}",
+                source=self._source,
+            ) from None

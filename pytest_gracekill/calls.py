@@ -3,29 +3,38 @@
 Each caller does what a manager's caller does: it takes the locks, calls, and lets them go. A call
 that outlives the budget is cut off, with the stack that it stood in. What a caller saw is kept as
 it was; nothing is judged here.
+
+A thread that is cut off may be interrupted at any line, also while it holds a lock of the standard
+library's. So nothing here that has to go on waits for such a lock: who settles a call first is
+decided by one step of a dict, and an end of a thread is waited for by joining it.
 """
 
 from __future__ import annotations
 
-import ctypes
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_gracekill.errors import UsageError
+from pytest_gracekill.participants import CALLER
+from pytest_gracekill.witness.locks import DeadlockDetected
 from pytest_gracekill.witness.sites import awaited_in, current_stack
-from pytest_gracekill.witness.watchdog import CutOff, Watchdog
+from pytest_gracekill.witness.watchdog import CutOff, Watchdog, interrupt
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Sequence
 
     from pytest_gracekill.participants import Participants
     from pytest_gracekill.routine.session import Session
     from pytest_gracekill.witness.history import Frame
 
-#: Seconds that a thread has to come out of a call that has been cut off.
+#: Seconds that what was cut off has to end by itself, now that the VM is gone, ...
+_AFTER_KILL = 1.0
+#: ... and to come out of an interrupt, which is repeated meanwhile.
 _AFTER_CUT = 5.0
+_BETWEEN_INTERRUPTS = 0.05
 
 
 @dataclass(kw_only=True)
@@ -37,7 +46,7 @@ class Seen:
 
     actor: str
     result: object = None
-    error: Exception | None = None
+    error: BaseException | None = None
     called_ns: int = 0
     returned_ns: int = 0
     expired: bool = False
@@ -45,167 +54,237 @@ class Seen:
     at_entry: tuple[str, ...] = ()
     at_return: tuple[str, ...] = ()
     alive: bool = False
-    done: threading.Event = field(default_factory=threading.Event)
 
     def __str__(self) -> str:
         return f"{self.actor}: {'cut off' if self.expired else self.error or self.result}"
 
 
 class Callers:
-    """All callers of one trial; ``free`` ends everything that they may wait for."""
+    """All callers of one trial.
 
-    def __init__(self, session: Session, who: Participants, *, number: int, budget: float) -> None:
+    ``budget`` is what each call has, in seconds; ``latest`` the CLOCK_MONOTONIC second at which all
+    must have ended, also one that got the locks late.
+    """
+
+    def __init__(
+        self, session: Session, who: Participants, *, number: int, budget: float, latest: float
+    ) -> None:
         self._session = session
         self._who = who
         self._budget = budget
+        self._latest = latest
         first = threading.current_thread().name
-        names = [first, *(f"gracekill:caller-{number}" for number in range(2, number + 1))]
-        self.seen = [Seen(actor=name) for name in names]
-        self._misuse: UsageError | None = None
-        self._alive_at_cut = False
+        self._actors = [first, *(f"{CALLER}{n}" for n in range(2, number + 1))]
+        self._threads: dict[str, threading.Thread] = {}
         self._tasks: list[asyncio.Task[None]] = []
-        self._stood_in: list[tuple[Frame, ...]] = []
+        # when each was called, and what it saw; both are written once
+        self._called: dict[str, int] = {}
+        self._settled: dict[str, Seen] = {}
+        self._misuse: UsageError | None = None
 
     def perform(self) -> list[Seen]:
-        """Make the calls; returns when all have ended or were cut off.
+        """Make the calls; returns when all have ended or were cut off, in the callers' order.
 
         :raises UsageError: the routine cannot be called so.
         """
         if self._session.asynchronous:
             self._in_loop()
+        elif self._who.loop_contenders:
+            name = self._who.loop_contenders[0].name
+            raise UsageError(
+                f"contend={name}: a coroutine function runs in the event loop of an async routine,"
+                f" and {self._session.adapted.name} has none"
+            )
         else:
             self._in_threads()
         self._who.recorder.exempt.add(threading.get_ident())
         if self._misuse is not None:
             raise self._misuse
-        return self.seen
+        self._cut(self._actors)  # nobody is left to say what became of them
+        return [self._settled[actor] for actor in self._actors]
 
     # -- threads
 
     def _in_threads(self) -> None:
-        first, *others = self.seen
-        threads = [
-            threading.Thread(target=self._beside, args=(seen,), name=seen.actor, daemon=True)
-            for seen in others
-        ]
-        first.at_entry = self._who.take()
-        watchdog = Watchdog(self._budget, self._free)
-        first.called_ns = time.monotonic_ns()
-        self._who.history.origin_ns = first.called_ns
-        for thread in threads:
-            thread.start()
-        self._note("call", first, first.called_ns)
-        with watchdog:
-            self._call(first)
-        self._returned(first, watchdog)
-        deadline = first.called_ns / 1e9 + self._budget
-        for seen, thread in zip(others, threads, strict=True):
-            self._join(seen, thread, deadline)
-
-    def _beside(self, seen: Seen) -> None:
+        first, *others = self._actors
+        for actor in others:
+            self._threads[actor] = threading.Thread(
+                target=self._beside, args=(actor,), name=actor, daemon=True
+            )
+        at_entry = self._who.take()
+        watchdog = Watchdog(self._budget, self._cut_all)
+        self._begin(first)
         try:
-            seen.at_entry = self._who.take()
-            seen.called_ns = time.monotonic_ns()
-            self._note("call", seen, seen.called_ns)
-            self._call(seen)
-            self._returned(seen, None)
-        except CutOff:
-            pass  # it was written off already, by who has sent this
-        finally:
+            for thread in self._threads.values():
+                thread.start()
+            seen = Seen(actor=first, called_ns=self._called[first], at_entry=at_entry)
+            with watchdog:
+                self._call(seen)
+            self._returned(seen)
+            if watchdog.expired:
+                external = self._session.adapted.kind == "external"
+                self._settled[first].hung_in = () if external else watchdog.hung_in
             self._who.let_go()
-            seen.done.set()
+            for actor in others:
+                self._wait_for(actor)
+        except BaseException:
+            # the user's interrupt, say: nobody goes on behind the trial's back
+            self._end_all()
+            raise
+
+    def _beside(self, actor: str) -> None:
+        seen = Seen(actor=actor)
+        try:
+            try:
+                seen.at_entry = self._who.take()
+                seen.called_ns = self._begin(actor)
+                self._call(seen)
+                self._returned(seen)
+            except DeadlockDetected as found:  # it never came to its call
+                seen.called_ns = seen.returned_ns = time.monotonic_ns()
+                seen.error = found
+                self._settled.setdefault(actor, seen)
+            finally:
+                self._who.let_go()
+        except CutOff:
+            pass  # it is written off, by who has sent this
+
+    def _begin(self, actor: str) -> int:
+        now = time.monotonic_ns()
+        self._called[actor] = now
+        if actor == self._actors[0]:
+            self._who.history.origin_ns = now
+        self._who.history.record("call", actor, now)
+        return now
 
     def _call(self, seen: Seen) -> None:
         try:
             seen.result = self._session.call()
         except UsageError as error:
             self._misuse = error
-        except Exception as raised:  # noqa: BLE001 - raising is one way to report a failure
+        except (Exception, SystemExit) as raised:  # noqa: BLE001 - raising is one way to report a failure
+            seen.error = raised
+        except CutOff:
+            raise
+        except BaseException as raised:
+            if seen.actor == self._actors[0]:
+                raise
+            # nobody else would hear of it in a thread of ours
             seen.error = raised
 
-    def _returned(self, seen: Seen, watchdog: Watchdog | None) -> None:
+    def _returned(self, seen: Seen) -> None:
         seen.returned_ns = time.monotonic_ns()
-        self._note("return", seen, seen.returned_ns)
-        if watchdog is not None and watchdog.expired:
-            seen.expired, seen.alive = True, self._alive_at_cut
-            # a command stands somewhere that cannot be seen from here
-            external = self._session.adapted.kind == "external"
-            seen.hung_in = () if external else watchdog.hung_in
-        else:
-            seen.alive = not self._who.vm_ended_within_tolerance()
+        self._who.history.record("return", seen.actor, seen.returned_ns)
+        seen.alive = not self._who.vm_ended_within_tolerance()
         seen.at_return = self._who.held()
-        self._who.let_go()
+        self._settled.setdefault(seen.actor, seen)
 
-    def _join(self, seen: Seen, thread: threading.Thread, deadline: float) -> None:
-        if seen.done.wait(max(deadline - time.monotonic(), 0.0)):
-            thread.join(_AFTER_CUT)
-            return
-        ident = thread.ident
-        assert ident is not None
-        seen.hung_in = current_stack(ident)
-        seen.expired = True
-        self._free()
-        seen.returned_ns = time.monotonic_ns()
-        seen.called_ns = seen.called_ns or seen.returned_ns
-        seen.alive = self._alive_at_cut
-        if not seen.done.wait(_AFTER_CUT / 5):
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(
-                ctypes.c_ulong(ident), ctypes.py_object(CutOff)
-            )
-            seen.done.wait(_AFTER_CUT)
+    def _wait_for(self, actor: str) -> None:
+        """Wait for a thread; who got the locks late has its budget from then on."""
+        thread = self._threads[actor]
+        while thread.is_alive() and actor not in self._settled:
+            since = self._called.get(actor)
+            began = time.monotonic() if since is None else since / 1e9
+            left = min(began + self._budget, self._latest) - time.monotonic()
+            if left <= 0:
+                self._cut([actor])
+                break
+            thread.join(min(left, self._budget / 10))
+        self._end([actor])
+
+    def _end_all(self) -> None:
+        threads = [actor for actor, thread in self._threads.items() if thread.ident is not None]
+        self._cut(threads)
+        self._end(threads)
+
+    def _end(self, actors: Sequence[str]) -> None:
+        """Have these threads end: by themselves, or interrupted."""
+        threads = [self._threads[actor] for actor in actors]
+        interrupt_from = time.monotonic() + _AFTER_KILL
+        until = interrupt_from + _AFTER_CUT
+        for actor, thread in zip(actors, threads, strict=True):
+            while thread.is_alive() and time.monotonic() < until:
+                if time.monotonic() > interrupt_from and self._settled[actor].expired:
+                    interrupt(thread)
+                thread.join(_BETWEEN_INTERRUPTS)
 
     # -- an event loop
 
     def _in_loop(self) -> None:
-        from pytest_gracekill.witness.event_loop import conduct  # noqa: PLC0415 - brings asyncio
+        from pytest_gracekill.witness.event_loop import clear, conduct  # noqa: PLC0415 - asyncio
 
-        first = self.seen[0]
-        watchdog = Watchdog(self._budget, self._free)
-
-        def begin() -> None:
-            first.called_ns = time.monotonic_ns()
-            self._who.history.origin_ns = first.called_ns
+        first, runner = self._actors[0], self._session.runner
+        watchdog = Watchdog(self._budget, self._cut_all)
 
         async def call() -> None:
             import asyncio  # noqa: PLC0415 - see above
 
-            self._tasks = [asyncio.create_task(self._task(seen)) for seen in self.seen]
+            self._tasks = [asyncio.create_task(self._task(actor)) for actor in self._actors]
             await asyncio.gather(*self._tasks)
 
-        first.at_entry = self._who.take()
+        at_entry = self._who.take()
         with watchdog:
-            self._session.runner.run(conduct(call, contenders=self._who.tasks(), on_start=begin))
+            runner.run(
+                conduct(call, contenders=self._who.tasks(), on_start=lambda: self._begin(first))
+            )
         if watchdog.expired:
-            for seen in self.seen:
-                if not seen.done.is_set():
-                    seen.called_ns = seen.called_ns or first.called_ns
-                    self._returned(seen, watchdog)
-            for seen, stack in zip(self.seen, self._stood_in, strict=False):
-                seen.hung_in = stack or seen.hung_in
+            self._cut(self._actors)  # also those that had not even begun
+            with Watchdog(_AFTER_CUT, lambda: None):
+                runner.run(clear())
+        # all of them, and the contenders beside them, are one thread: a lock that is held now
+        # was left so by one of them
+        at_return = self._who.held()
+        for seen in self._settled.values():
+            seen.at_entry, seen.at_return = at_entry, at_return
+            if seen.expired:
+                seen.hung_in = seen.hung_in or watchdog.hung_in
         self._who.let_go()
 
-    async def _task(self, seen: Seen) -> None:
-        seen.called_ns = time.monotonic_ns()
-        self._note("call", seen, seen.called_ns)
+    async def _task(self, actor: str) -> None:
+        called_ns = self._called.get(actor) or self._begin(actor)
+        seen = Seen(actor=actor, called_ns=called_ns)
         try:
             seen.result = await self._session.call_async()
         except UsageError as error:
             self._misuse = error
-        except Exception as raised:  # noqa: BLE001 - raising is one way to report a failure
+        except (Exception, SystemExit) as raised:  # noqa: BLE001 - raising is one way to report a failure
             seen.error = raised
-        self._returned(seen, None)
-        seen.done.set()
+        self._returned(seen)
 
-    # -- both
+    # -- the cut
 
-    def _note(self, event: str, seen: Seen, at_ns: int) -> None:
-        self._who.history.record(event, seen.actor, at_ns)
+    def _cut_all(self) -> None:
+        """Write off every call that has not returned; one that waits for the locks goes on."""
+        self._cut([self._actors[0], *self._called])
 
-    def _free(self) -> None:
-        """The watchdog's: end everything that the calls may wait for."""
+    def _cut(self, actors: Sequence[str]) -> None:
+        """Write these off unless they have returned, and end everything that they may wait for."""
+        open_ = [actor for actor in dict.fromkeys(actors) if actor not in self._settled]
+        if not open_:
+            return
         self._who.recorder.exempt.add(threading.get_ident())
-        self._alive_at_cut = self._who.vm_alive()
+        now, alive = time.monotonic_ns(), self._who.vm_alive()
         # before anything wakes them up
-        self._stood_in = [awaited_in(task.get_coro()) for task in self._tasks]
+        stood_in = {actor: self._stands_in(actor) for actor in open_}
+        for actor in open_:
+            self._settled.setdefault(
+                actor,
+                Seen(
+                    actor=actor,
+                    called_ns=self._called.get(actor, now),
+                    returned_ns=now,
+                    expired=True,
+                    hung_in=stood_in[actor],
+                    alive=alive,
+                ),
+            )
         self._session.free()
         self._who.kill_vm()
+
+    def _stands_in(self, actor: str) -> tuple[Frame, ...]:
+        if self._session.adapted.kind == "external":
+            return ()  # the command stands somewhere that cannot be seen from here
+        if self._tasks:
+            return awaited_in(self._tasks[self._actors.index(actor)].get_coro())
+        ident = self._threads[actor].ident if actor in self._threads else None
+        return () if ident is None else current_stack(ident)

@@ -9,18 +9,19 @@ was.
 from __future__ import annotations
 
 import gc
+import inspect
 import time
 from contextlib import ExitStack, contextmanager, suppress
-from math import isfinite
+from math import inf, isfinite
 from typing import TYPE_CHECKING
 
 from pytest_gracekill.calls import Callers, Seen
 from pytest_gracekill.child.launch import READY_WITHIN
 from pytest_gracekill.child.unstarted import SHOWS_WITHIN
-from pytest_gracekill.errors import StartError
+from pytest_gracekill.errors import StartError, UsageError
 from pytest_gracekill.participants import JOIN, Participants, vm_ends
 from pytest_gracekill.report import Call, Report
-from pytest_gracekill.routine.adapt import MANAGERS
+from pytest_gracekill.routine.adapt import MANAGERS, name_of
 from pytest_gracekill.routine.flags import KillFlags
 from pytest_gracekill.routine.policy import KillPolicy
 from pytest_gracekill.routine.session import Session
@@ -162,17 +163,20 @@ class _Trial:
         """Have the routine called under the watchdog, and gather what was seen."""
         plan, who = self.plan, self.who
         budget = self._budget()
-        callers = Callers(self._session, who, number=plan.callers, budget=budget)
-        first, *others = callers.perform()
+        latest = time.monotonic() + max(budget, self._allowed())
+        callers = Callers(self._session, who, number=plan.callers, budget=budget, latest=latest)
+        seen_by = callers.perform()
+        first, *others = seen_by
         if who.unstarted is not None and self._starts_in_the_call:
             self._was_started(who.unstarted, first)
         status = None if first.expired else self._session.status()
-        success = {id(seen): self._claims_success(seen, status=status) for seen in callers.seen}
+        success = {id(seen): self._claims_success(seen, status=status) for seen in seen_by}
         nowait = bool(plan.flags & KillFlags.NOWAIT and plan.routine.takes("flags"))
-        told = [success[id(seen)] for seen in callers.seen]
-        alive = callers.seen[-1].alive if others else first.alive
-        leftovers = who.leftovers() if any(told) and not nowait and not alive else None
-        cut_alive = any(seen.expired and seen.alive for seen in callers.seen)
+        cut = any(seen.expired for seen in seen_by)
+        told = any(success.values()) and not nowait and not cut
+        alive = all(seen.alive for seen in seen_by)
+        leftovers = who.leftovers() if told and not alive else None
+        cut_alive = any(seen.expired and seen.alive for seen in seen_by)
         deadline_ns = first.called_ns + int(budget * 1e9)
         ended_by_trial = cut_alive or (who.vm.alive and not self._ends(deadline_ns))
         who.quiesce()
@@ -264,11 +268,15 @@ class _Trial:
         budget = plan.budget
         if budget is None:
             budget = policy.grace + policy.reap + _longest_end(plan.knobs) + 5.0
-        if plan.deadline is not None:
-            # our verdict comes before pytest-timeout's: it ends the test, and we tell why
-            left = plan.deadline - time.monotonic()
-            budget = min(budget, max(left * 0.8 - 1.0, left / 2, 0.1))
-        return budget
+        return min(budget, self._allowed())
+
+    def _allowed(self) -> float:
+        """Seconds that all calls may take together."""
+        if self.plan.deadline is None:
+            return inf
+        # our verdict comes before pytest-timeout's: it ends the test, and we tell why
+        left = self.plan.deadline - time.monotonic()
+        return max(left * 0.8 - 1.0, left / 2, 0.1)
 
     def _promise(self, budget: float, *, nowait: bool) -> Promise:
         plan, knobs = self.plan, self.who.vm.knobs
@@ -297,7 +305,7 @@ class _Trial:
         if seen.error is not None:
             return False
         if self.plan.succeeded is not None:
-            return bool(self.plan.succeeded(seen.result))
+            return _answer(self.plan.succeeded, seen.result)
         claimed = seen.result is not False and getattr(seen.result, "ok", True) is not False
         # a manager that says that the VM runs has not reported that it is gone
         return claimed and not status
@@ -313,6 +321,28 @@ class _Trial:
             return vm_ends(vm, TOLERANCE)
         left = (deadline_ns - time.monotonic_ns()) / 1e9
         return vm_ends(vm, max(left, _longest_end(vm.knobs)))
+
+
+def _answer(succeeded: Callable[[object], bool], result: object) -> bool:
+    """What the user's ``succeeded`` makes of a result."""
+    name = name_of(succeeded)
+    try:
+        says: object = succeeded(result)
+    except Exception as error:
+        raise UsageError(
+            f"succeeded={name} raised {type(error).__name__}: {error}, asked about the result"
+            f" {result!r}; True or False is needed",
+            source="the call",
+        ) from error
+    if not isinstance(says, bool):
+        if inspect.iscoroutine(says):
+            says.close()
+        raise UsageError(
+            f"succeeded={name} returned {says!r}, asked about the result {result!r}; True (it"
+            " reports success) or False is needed",
+            source="the call",
+        )
+    return says
 
 
 def _call_of(seen: Seen, *, success: bool | None) -> Call:

@@ -43,6 +43,9 @@ OTHERS = ("other-1", "other-2", "other-3")
 WARM_UP = 10.0
 JOIN = 2.0
 
+#: What the names of the further callers begin with.
+CALLER = "gracekill:caller-"
+
 
 class Participants:
     """Everything that takes part; entered into ``stack``, which clears it away.
@@ -93,7 +96,10 @@ class Participants:
                 asynchronous = cast("Callable[[], Awaitable[object]]", work)
                 self.loop_contenders.append(LoopContender(name, asynchronous, self.history))
             else:
-                self.contenders.append(Contender(name, work, self.history, by_latency=True))
+                self.contenders.append(
+                    # what it has not let go of is nobody's any more
+                    Contender(name, work, self.history, by_latency=True, at_end=self.let_go)
+                )
         self._start_contenders()
 
     def tasks(self) -> list[LoopContender]:
@@ -187,7 +193,8 @@ class Participants:
         """Release what the calling thread holds, so that the contenders go on."""
         if self.tracer is not None:
             for lock in reversed(self.tracer.held_by(threading.get_ident())):
-                lock.release()
+                while lock.held():  # as often as it was taken
+                    lock.release()
 
     def lock_state(self, at_entry: tuple[str, ...], at_return: tuple[str, ...]) -> LockState | None:
         """What is known of the traced locks; None when there are none."""
@@ -226,16 +233,28 @@ class Participants:
     def quiesce(self) -> None:
         """No thread of ours goes on; locks that a lost thread holds are opened for the others."""
         self.let_go()
-        stuck = stop_all(self.contenders, time.monotonic() + JOIN)
+        # one that is slow by itself has the time that it takes
+        longest = max((contender.longest for contender in self.contenders), default=0.0)
+        stuck = stop_all(self.contenders, time.monotonic() + JOIN + min(longest, WARM_UP))
         if self.tracer is None:
             return
         self.tracer.stop()
         deadline = time.monotonic() + JOIN
         while stuck and time.monotonic() < deadline:
             for lock in self.tracer.locks:
-                if lock.locked():
+                # only its owner can open an RLock
+                if not lock.reentrant and _is_lost(lock):
                     lock.release()
             stuck = stop_all(stuck, time.monotonic() + 0.05)
+
+
+def _is_lost(lock: TracedLock) -> bool:
+    """Whether it is held by a thread that has ended, or by a caller that was cut off in vain."""
+    hold = lock.hold
+    if hold is None:
+        return False
+    thread = hold[0].thread()
+    return thread is None or not thread.is_alive() or thread.name.startswith(CALLER)
 
 
 def _models(driver: Driver, kinds: tuple[str, ...], history: History) -> Iterator[Contender]:

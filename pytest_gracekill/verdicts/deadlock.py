@@ -19,6 +19,8 @@ def judge(evidence: Evidence) -> Verdict | NotJudged:
     state = evidence.lock_state
     if state is None:
         return NotJudged(name="deadlock", reason="no locks were handed in")
+    if state.untouched:
+        return Verdict(name="deadlock", status="unknown", word="unknown", evidence=state.untouched)
     words: list[str] = []
     texts: list[str] = []
     detail: list[str] = []

@@ -70,6 +70,14 @@ class LockState:
     deadlocks: tuple[Deadlock, ...]
     cycles: tuple[OrderCycle, ...]
 
+    @property
+    def untouched(self) -> str:
+        """What there is to say when nobody has taken any of the locks; empty when somebody has."""
+        if self.acquisitions:
+            return ""
+        locks = "the traced lock" if self.traced == 1 else f"any of the {self.traced} traced locks"
+        return f"nobody took {locks}: nothing was seen"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
@@ -143,6 +151,12 @@ class Evidence:
             origin_ns=self.origin,
             others=(),
         )
+
+    @property
+    def whole(self) -> Evidence:
+        """The evidence as seen from outside: the routine returned when its last caller did."""
+        last = max(self.returned_ns, *(caller.returned_ns for caller in self.others), 0)
+        return replace(self, returned_ns=last)
 
     @property
     def origin(self) -> int:

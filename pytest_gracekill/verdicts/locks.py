@@ -24,6 +24,15 @@ def _judge(evidence: Evidence) -> Verdict | NotJudged:
         return NotJudged(name="locks", reason="no locks were handed in")
     if state.deadlocks:
         return NotJudged(name="locks", reason="a deadlock was broken up, which lost locks")
+    if state.untouched:
+        return Verdict(
+            name="locks",
+            status="unknown",
+            word="unknown",
+            evidence=state.untouched,
+            advice="name the locks that the routine takes, by the object and attribute through"
+            " which it takes them",
+        )
     words: list[str] = []
     texts: list[str] = []
     advice = ""
@@ -37,7 +46,8 @@ def _judge(evidence: Evidence) -> Verdict | NotJudged:
         advice = "restore the locks on every path: return, error, exception"
     else:
         texts.append(f"{_names(state.at_entry)} held at entry and at return")
-    over = held_over_wait(evidence)
+    held = _over_wait(evidence)
+    over = [found for found in held if found[2]]
     if over:
         words.append("HELD OVER WAIT")
         texts = texts if words[0] == "LOCK LOST" else []
@@ -47,6 +57,9 @@ def _judge(evidence: Evidence) -> Verdict | NotJudged:
             for hold, seconds, waiters in over
         ]
         advice = advice or "let the lock go before the first sleep, and take it again at the end"
+    elif held:
+        names = _names(tuple(dict.fromkeys(hold.lock for hold, _, _ in held)))
+        texts.append(f"{names} held over the wait, wanted by nobody meanwhile")
     else:
         texts.append("none held over the wait")
     if words:
@@ -67,8 +80,8 @@ def _names(names: tuple[str, ...]) -> str:
     return " and ".join(names) if len(names) < 3 else ", ".join(names)  # noqa: PLR2004 - prose
 
 
-def held_over_wait(evidence: Evidence) -> list[tuple[Hold, float, tuple[str, ...]]]:
-    """The routine's holds that span most of its wait and that others waited for meanwhile.
+def _over_wait(evidence: Evidence) -> list[tuple[Hold, float, tuple[str, ...]]]:
+    """The routine's holds that span most of its wait, and who waited for them meanwhile.
 
     A lock that nobody wanted is no finding, nor one held for a wait too short to disturb anybody.
     """
@@ -90,7 +103,6 @@ def held_over_wait(evidence: Evidence) -> list[tuple[Hold, float, tuple[str, ...
             and wait.actor != hold.actor
             and min(wait.until_ns or end, end) - max(wait.since_ns, start) > SHORTEST_WAIT / 2 * 1e9
         }
-        if waiters:
-            names = tuple(sorted(name.removeprefix("gracekill:") for name in waiters))
-            found.append((hold, (end - start) / 1e9, names))
+        names = tuple(sorted(name.removeprefix("gracekill:") for name in waiters))
+        found.append((hold, (end - start) / 1e9, names))
     return found

@@ -33,6 +33,7 @@ SHORTEST_SHOWN = 0.010
 
 def judge(evidence: Evidence) -> Verdict | NotJudged:
     """Broken when a contender was held up by the routine for more than half of its wait."""
+    evidence = evidence.whole
     if not evidence.contenders:
         return NotJudged(name="progress", reason="no contenders took part")
     if evidence.lock_state is not None and evidence.lock_state.deadlocks:
@@ -56,7 +57,8 @@ def _raised(evidence: Evidence) -> Verdict | None:
     for contender in evidence.contenders:
         if contender.error is not None:
             what = f"{type(contender.error).__name__}: {contender.error}"
-            return _stalled(f"{contender.name} raised {what}")
+            at = "" if contender.raised_ns is None else f" at {evidence.stamp(contender.raised_ns)}"
+            return _stalled(f"{contender.name} raised {what}{at}")
     return None
 
 
@@ -88,9 +90,9 @@ def _held_up(evidence: Evidence) -> Verdict | None:
 
 def _slow(evidence: Evidence) -> Verdict | None:
     """Contenders whose waits can't be traced: broken by a latency far beyond their own."""
-    for contender in evidence.contenders:
-        if not contender.by_latency:
-            continue
+    by_latency = [contender for contender in evidence.contenders if contender.by_latency]
+    # a loop that stands still holds up all that works in it
+    for contender in sorted(by_latency, key=lambda contender: contender.name != PULSE):
         during = _longest_of(contender, evidence, during=True)
         before = _longest_of(contender, evidence, during=False)
         if during > max(evidence.promise.stall_limit, WORSE * before):
@@ -121,12 +123,16 @@ def _counted(number: int) -> str:
 
 def longest(evidence: Evidence, *, during: bool) -> float:
     """The longest operation of any contender, in seconds, during the wait or before it."""
+    evidence = evidence.whole
     return max(_longest_of(someone, evidence, during=during) for someone in evidence.contenders)
 
 
 def _longest_of(contender: Contender | LoopContender, evidence: Evidence, *, during: bool) -> float:
     spans = [0]
     for started, ended in contender.spans:
+        if not during and started < evidence.called_ns < ended:
+            # what it had taken already was its own
+            spans.append(evidence.called_ns - started)
         overlaps = ended > evidence.called_ns and started < evidence.returned_ns
         if during and overlaps:
             start = max(started, evidence.called_ns)

@@ -28,7 +28,8 @@ class Contender:
     """One thread that repeats ``operation``; its spans are (start, end) in monotonic nanoseconds.
 
     ``current`` is the start of an operation that has not ended, ``error`` what ended the thread.
-    ``by_latency``: what it waits for can't be traced, so that its latency has to tell.
+    ``by_latency``: what it waits for can't be traced, so that its latency has to tell. ``at_end``
+    is called in the thread when it ends.
     """
 
     def __init__(
@@ -38,10 +39,13 @@ class Contender:
         history: History,
         *,
         by_latency: bool = False,
+        at_end: Callable[[], None] = lambda: None,
     ) -> None:
         self.name = name
         self.by_latency = by_latency
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
+        self.raised_ns: int | None = None
+        self._at_end = at_end
         self.spans: list[tuple[int, int]] = []
         self.current: int | None = None
         self._operation = operation
@@ -63,6 +67,11 @@ class Contender:
     def operations(self) -> int:
         """How many operations have been completed."""
         return len(self.spans)
+
+    @property
+    def longest(self) -> float:
+        """Seconds that its longest operation so far took."""
+        return max((ended - started for started, ended in self.spans), default=0) / 1e9
 
     @property
     def alive(self) -> bool:
@@ -100,11 +109,12 @@ class Contender:
                 time.sleep(THINK)
         except DeadlockDetected as found:
             self.error = found
-        except Exception as error:  # noqa: BLE001 - whatever the user's callable raises is evidence
-            self.error = error
+        except BaseException as error:  # noqa: BLE001 - whatever the user's callable raises is evidence
+            self.error, self.raised_ns = error, time.monotonic_ns()
             self._history.record("raised", self.actor, error=f"{type(error).__name__}: {error}")
         finally:
             self._warm.set()
+            self._at_end()
 
 
 def stop_all(contenders: Sequence[Contender], deadline: float) -> list[Contender]:

@@ -12,9 +12,10 @@ import time
 from typing import TYPE_CHECKING
 
 from pytest_gracekill.witness.contenders import THINK, WARM_UP, WARM_UP_SECONDS
+from pytest_gracekill.witness.watchdog import CutOff
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 
     from pytest_gracekill.witness.history import History
 
@@ -43,7 +44,8 @@ class LoopContender:
     ) -> None:
         self.name = name
         self._think = think
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
+        self.raised_ns: int | None = None
         self.spans: list[tuple[int, int]] = []
         self._operation = operation
         self._history = history
@@ -75,8 +77,10 @@ class LoopContender:
                 self._look_whether_warm()
                 if self._think:
                     await asyncio.sleep(self._think)
-        except Exception as error:  # noqa: BLE001 - whatever the user's coroutine raises is evidence
-            self.error = error
+        except (CutOff, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError):
+            raise  # not the operation's own
+        except BaseException as error:  # noqa: BLE001 - whatever it raises is evidence
+            self.error, self.raised_ns = error, time.monotonic_ns()
             self._history.record("raised", self.actor, error=f"{type(error).__name__}: {error}")
         finally:
             self._warm.set()
@@ -105,7 +109,7 @@ async def conduct(
     call: Callable[[], Awaitable[object]],
     *,
     contenders: Sequence[LoopContender],
-    on_start: Callable[[], None],
+    on_start: Callable[[], object],
 ) -> object:
     """Await ``call()`` while the contenders work in the same loop; returns what it returns.
 
@@ -116,8 +120,8 @@ async def conduct(
         asyncio.create_task(contender.work(), name=contender.actor) for contender in contenders
     ]
     try:
-        warming = (contender.warm() for contender in contenders)
-        await asyncio.wait_for(asyncio.gather(*warming), _WARM_WITHIN)
+        # one that is slower than that is taken as it is
+        await _within(_WARM_WITHIN, [contender.warm() for contender in contenders])
         on_start()
         return await call()
     finally:
@@ -127,9 +131,31 @@ async def conduct(
         _, pending = await asyncio.wait(tasks, timeout=_END_WITHIN)
         for contender in contenders:
             contender.note_unfinished()
-        for task in pending:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await _cancelled(pending)
+
+
+async def clear() -> None:
+    """Cancel whatever is left in the loop of a call that was cut off."""
+    await _cancelled(asyncio.all_tasks() - {asyncio.current_task()})
+
+
+async def _within(seconds: float, waits: Sequence[Coroutine[object, object, object]]) -> None:
+    tasks = [asyncio.create_task(wait) for wait in waits]
+    try:
+        _, pending = await asyncio.wait(tasks, timeout=seconds)
+    except asyncio.CancelledError:
+        await _cancelled(tasks)
+        raise
+    await _cancelled(pending)
+
+
+async def _cancelled(tasks: Iterable[asyncio.Task[object] | None]) -> None:
+    """Cancel these, and wait until they have ended; one that refuses to is left."""
+    left = [task for task in tasks if task is not None]
+    for task in left:
+        task.cancel()
+    if left:
+        await asyncio.wait(left, timeout=_END_WITHIN)
 
 
 def pulse(history: History) -> LoopContender:

@@ -164,7 +164,7 @@ def current_stack(ident: int) -> tuple[Frame, ...]:
     Frames of this package are left out when there is anything else to show, and so is everything
     outside of the call that the harness made.
     """
-    start = _frame_of(ident)
+    start = frame_of(ident)
     frames = list(_within(start, _files)) or list(_within(start, _ours))
     return tuple(_frame(frame.f_code, frame.f_lasti) for frame in frames)
 
@@ -179,7 +179,8 @@ def awaited_in(coroutine: object) -> tuple[Frame, ...]:
     return tuple(_frame(frame.f_code, frame.f_lasti) for frame in reversed(frames))
 
 
-def _frame_of(ident: int) -> FrameType | None:
+def frame_of(ident: int) -> FrameType | None:
+    """What a thread is executing now; None when it has ended. Don't keep it."""
     if ident == threading.get_ident():
         return sys._getframe(2)  # noqa: SLF001 (as above): whoever has asked for the stack
     # before CPython 3.12.3 (gh-106883) a garbage collection that begins within _current_frames()

@@ -7,12 +7,14 @@ not answer to signals stays where it is: pytest-timeout is the last resort.
 
 from __future__ import annotations
 
+import ctypes
 import signal
 import sys
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
-from pytest_gracekill.witness.history import current_stack
+from pytest_gracekill.witness.sites import current_stack, frame_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,6 +28,28 @@ _BETWEEN_INTERRUPTS = 0.05
 
 class CutOff(BaseException):
     """Raised in the thread of a call that outlived its budget; no Exception: nobody handles it."""
+
+
+def interrupt(thread: threading.Thread) -> None:
+    """Have another thread than the main one raise CutOff at the next line that it comes to.
+
+    A wait for an Event, a Condition, a queue or a future is woken up for that. One for a plain lock
+    or for the end of a thread is not: then it stands where it is.
+    """
+    ident = thread.ident
+    if ident is None or not thread.is_alive():
+        return
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), ctypes.py_object(CutOff))
+    frame = frame_of(ident)
+    while frame is not None and frame.f_code.co_filename == threading.__file__:
+        if frame.f_code is threading.Condition.wait.__code__:
+            waiter = frame.f_locals.get("waiter")
+            # taken by the wait itself, and let go by whoever notifies: now by us
+            if waiter is not None:
+                with suppress(RuntimeError):  # it was notified just now
+                    waiter.release()
+            return
+        frame = frame.f_back
 
 
 class Watchdog:

@@ -29,7 +29,7 @@ sys.path.insert(0, {child!r})
 from program.boot import main
 from program.configuration import Configuration
 del sys.path[0]
-main(Configuration(**{literals!r}))
+main(Configuration(**{literals!r}), sys.argv[1:])
 """
 
 

@@ -67,10 +67,10 @@ def test_the_three_signals_are_alike(fake: Spawn, number: int) -> None:
 
 
 def test_the_report_says_when_it_does_not_know_the_sender() -> None:
-    from pytest_gracekill.child.program.machine import _report  # Linux only
+    from pytest_gracekill.child.program.stderr import termination
 
-    assert _report(2, 0) == "terminating on signal 2"
-    assert _report(15, 2**22 + 1) == (
+    assert termination(2, 0) == "terminating on signal 2"
+    assert termination(15, 2**22 + 1) == (
         "terminating on signal 15 from pid 4194305 (<unknown process>)"
     )
 

@@ -21,9 +21,18 @@ PATIENCE = 1.0  # seconds that the VM waits for helpers that it asked to end
 
 
 def attend(
-    count: int, traits: "Sequence[str]", lifeline: "Lifeline", record: "Record", disk: int
+    count: int,
+    traits: "Sequence[str]",
+    lifeline: "Lifeline",
+    record: "Record",
+    disk: int,
+    *,
+    passed: "Sequence[int]",
 ) -> list[int]:
-    """Start the helpers; return their pids when each of them is as its traits say."""
+    """Start the helpers; return their pids when each of them is as its traits say.
+
+    :param passed: descriptors that were meant for the VM alone.
+    """
     set_up, setting_up = os.pipe()
     pids = []
     for _ in range(count):
@@ -31,6 +40,8 @@ def attend(
         if pid == 0:
             os.close(set_up)
             lifeline.hold()
+            for fd in passed:
+                os.closerange(fd, fd + 1)  # whether it is one or not
             _take_on(traits, disk)
             record.write("role", pid=os.getpid(), role="helper")
             os.close(setting_up)

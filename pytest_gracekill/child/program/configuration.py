@@ -10,6 +10,7 @@ class Configuration:
     journal: str
     disk: str
     pid_file: str
+    qmp: str
     flush_time: float
     blocks: int
     block_size: int

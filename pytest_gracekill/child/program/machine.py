@@ -10,13 +10,17 @@ from time import monotonic, sleep
 from . import imagelock
 from .lifeline import Lifeline, tell
 from .record import Record
+from .stderr import say, termination
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal as _signal
     from typing import NoReturn
 
+    from .command_line import Options
     from .configuration import Configuration
+    from .control import Control
+    from .runstate import Later
 else:
     import _signal
 
@@ -24,7 +28,6 @@ SIGHUP, SIGINT, SIGTERM = 1, 2, 15
 WAKE = 41  # a real-time signal of our own, for threads of the fake that have news for its loop
 SIGALRM = 14  # a deadline of our own; QEMU blocks it, too
 INTERNAL = (WAKE, SIGALRM)
-NAME = "qemu-system-x86_64"
 DIRTY_OFFSET = 64  # of blockformat, which is not imported before readiness
 WRITE_EVERY = 0.002  # seconds between two writes of a writing guest
 GUEST_FLUSH_EVERY = 16  # writes between two flushes by a flushing guest
@@ -38,12 +41,23 @@ class Restarted(Exception):  # noqa: N818  # control flow, not an error
 class Machine:
     """The VM: what the guest was told is written, and what is on the disk file."""
 
-    def __init__(self, configuration: "Configuration", lifeline: Lifeline) -> None:
+    def __init__(
+        self,
+        configuration: "Configuration",
+        lifeline: Lifeline,
+        options: "Options | None" = None,
+        detached: int = -1,
+    ) -> None:
         self.configuration = configuration
         self.record = Record(configuration.journal)
         self.generations = [0] * configuration.blocks
         self.dirty: set[int] = set()
         self.disk = -1
+        self.running = options is None or not options.paused
+        self._options = options
+        self._detached = detached
+        self._pid_files: list[str] = []
+        self._control: Control | None = None
         self._lifeline = lifeline
         self._helpers: list[int] = []
         self._waited: tuple[int, ...] = ()
@@ -67,14 +81,19 @@ class Machine:
         self.record.write("role", pid=pid, role="vm")
         self.disk = os.open(knobs.disk, os.O_RDWR)
         if knobs.disk_lock and (denied := imagelock.take(self.disk)):
-            _say(f'Failed to get "{denied}" lock\nIs another process using the image?')
-            self._exit(1)
+            say(f'Failed to get "{denied}" lock\nIs another process using the image?')
+            self.exit(1)
         os.pwrite(self.disk, b"\1", DIRTY_OFFSET)
         if knobs.helpers:
             from .attendants import attend  # noqa: PLC0415  # not for a start that is timed
 
             self._helpers = attend(
-                knobs.helpers, knobs.helper, self._lifeline, self.record, self.disk
+                knobs.helpers,
+                knobs.helper,
+                self._lifeline,
+                self.record,
+                self.disk,
+                passed=[] if self._options is None else self._options.passed,
             )
         self.record.write("ack", first=0, last=knobs.blocks - 1, generation=1)
         self.generations = [1] * knobs.blocks
@@ -84,9 +103,12 @@ class Machine:
         """Write the pid file, get ready, and serve until something ends it."""
         knobs = self.configuration
         pid_file = os.open(knobs.pid_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        self._pid_files.append(knobs.pid_file)
         os.write(pid_file, b"%d\n" % os.getpid())
         os.close(pid_file)
         self.record.write("pid_file")
+        if knobs.qmp or self._options is not None:
+            self._equip()
         # QEMU has no handlers yet when it has written its pid file: a SIGTERM that comes
         # between the two has its default effect
         if not knobs.ready_after:
@@ -96,8 +118,29 @@ class Machine:
         if knobs.ready_after:
             sleep(knobs.ready_after)
             self._handle_signals()
+        if self._detached >= 0:
+            from .detach import settle_in  # noqa: PLC0415  # loaded already
+
+            settle_in(self._detached)
         while True:
             self._react(self._serve())
+
+    def _equip(self) -> None:
+        """Get what QEMU's command line asks for, and the monitor of the knob `qmp`."""
+        from .chardev import Unusable  # noqa: PLC0415  # not for a start that is timed
+        from .control import Control  # noqa: PLC0415  # as above
+        from .pidfile import claim  # noqa: PLC0415  # as above
+
+        options = self._options
+        try:
+            if options is not None and options.pid_file:
+                self._pid_files.append(claim(options.pid_file))
+            if self.configuration.qmp or (options is not None and options.chardevs):
+                self._control = Control(self, options, self.configuration.qmp)
+                self._control.open(say)
+        except Unusable as refused:
+            say(str(refused))
+            self.exit(1)
 
     def _handle_signals(self) -> None:
         knobs = self.configuration
@@ -109,8 +152,12 @@ class Machine:
             waited = (SIGHUP, SIGINT, SIGTERM)
         _signal.pthread_sigmask(_signal.SIG_BLOCK, (*waited, *INTERNAL))
         if knobs.inherit == "ignored" and SIGTERM in waited:
-            _default(SIGTERM)
+            from .dying import default_action  # noqa: PLC0415  # for the few that inherit it
+
+            default_action(SIGTERM)
         self._waited = (*waited, *INTERNAL)
+        if self._control is not None:
+            self._control.watch(self._waited)
         if waited:
             self.record.write("handlers")
 
@@ -139,22 +186,23 @@ class Machine:
         """Wait; a second signal is journalled when it comes, and does what the knob says."""
         while self.take(until) is not None:
             if self.configuration.on_second_term == "abort":
-                self._exit(1)
+                self.exit(1)
             if self.configuration.on_second_term == "restart" and self._flushing:
                 raise Restarted
 
-    def _serve(self) -> "_signal.struct_siginfo":
-        """Be the guest until a signal comes, and return it."""
+    def _serve(self) -> "_signal.struct_siginfo | Later":
+        """Be the guest until something asks the VM to end, and return that."""
+        take = self.take if self._control is None else self._control.take
         if self.configuration.guest == "idle":
-            early = self.take(monotonic() + QUIET)
+            early = take(monotonic() + QUIET)
             if early is not None:
                 return early
             from . import flushing  # noqa: F401, PLC0415  # now there is time to load it
         due = monotonic()
         while True:
-            busy = self.configuration.guest != "idle"
+            busy = self.configuration.guest != "idle" and self.running
             due = max(due + WRITE_EVERY, monotonic()) if busy else float("inf")
-            taken = self.take(due)
+            taken = take(due)
             if taken is not None:
                 return taken
             self._write_as_guest()
@@ -171,16 +219,24 @@ class Machine:
 
             flush_for_guest(self)
 
-    def _react(self, signal: "_signal.struct_siginfo") -> None:
+    def _react(self, request: "_signal.struct_siginfo | Later") -> None:
         on_term = self.configuration.on_term
         if on_term == "ignore":
             return
         if on_term == "refuse":
-            _say(f"refusing to terminate on signal {signal.si_signo}: the guest is busy")
+            _refuse(request)
             return
-        _say(_report(signal.si_signo, signal.si_pid))
+        if isinstance(request, _signal.struct_siginfo):
+            say(termination(request.si_signo, request.si_pid))
+        elif self._control is not None and self._control.stays(request):
+            return
+        if self._control is not None:
+            self._control.shut_down(request)
         if on_term != "exit":
             self._flush()
+        if self._control is not None:
+            self._control.hang_up()
+        if on_term != "exit":
             self.rest(monotonic() + self.configuration.linger)
         self._leave()
 
@@ -205,21 +261,6 @@ class Machine:
         if self.configuration.disk_lock:
             self.record.write("unlock")
 
-    def crash(self) -> "NoReturn":
-        """End in the way that `Crash` asks for, with everything unflushed lost."""
-        knobs = self.configuration
-        if not knobs.crash_signal:
-            self.record.write("crash", exit=knobs.crash_exit)
-            self._exit(knobs.crash_exit)
-        import resource  # noqa: PLC0415  # needed once, here
-
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file is of use to nobody
-        self.record.write("crash", signal=knobs.crash_signal)
-        _default(knobs.crash_signal)  # Python ignores SIGPIPE, for one
-        _signal.pthread_sigmask(_signal.SIG_UNBLOCK, (knobs.crash_signal,))
-        os.kill(os.getpid(), knobs.crash_signal)
-        os._exit(os.EX_SOFTWARE)  # a signal that did not end us
-
     def stop(self) -> None:
         """Stop like a frozen VM; somebody else has to send SIGCONT."""
         self.record.write("stop")
@@ -230,46 +271,24 @@ class Machine:
             from .attendants import dismiss  # noqa: PLC0415  # loaded already
 
             dismiss(self._helpers, self.configuration.helper)
-        self._exit(self.configuration.exit_status)
+        self.exit(self.configuration.exit_status)
 
-    def _exit(self, code: int) -> "NoReturn":
-        try:  # noqa: SIM105  # contextlib and pathlib cost milliseconds at start
-            # as QEMU does whenever it exits by itself; SIGKILL leaves the file
-            os.unlink(self.configuration.pid_file)  # noqa: PTH108  # as above
-        except FileNotFoundError:
-            pass  # it exits before it has written one, or a manager has taken it away
+    def exit(self, code: int) -> "NoReturn":
+        """End here and now, with the last line of the journal."""
+        for path in self._pid_files:
+            try:  # noqa: SIM105  # contextlib and pathlib cost milliseconds at start
+                # as QEMU does whenever it exits by itself; SIGKILL leaves the file
+                os.unlink(path)  # noqa: PTH108  # as above
+            except FileNotFoundError:
+                pass  # a manager has taken it away
         self.record.write("exit", code=code)
         os._exit(code)
 
 
-def _default(signal: int) -> None:
-    try:
-        _signal.signal(signal, _signal.SIG_DFL)
-    except OSError:
-        pass  # SIGKILL: nothing to reset there
-    except ValueError:
-        # without a main thread (leaderless) Python leaves dispositions alone
-        import ctypes  # noqa: PLC0415  # loaded already, there
-
-        ctypes.CDLL(None).signal(signal, 0)
-
-
-def _say(text: str) -> None:
-    try:  # noqa: SIM105  # contextlib is start-up time
-        os.write(2, f"{NAME}: {text}\n".encode(errors="surrogateescape"))
-    except OSError:
-        pass  # QEMU does not die either when nobody reads its complaints
-
-
-def _report(signal: int, pid: int) -> str:
-    """What `qemu_kill_report()` prints."""
-    if not pid:
-        return f"terminating on signal {signal}"
-    try:
-        fd = os.open(f"/proc/{pid}/cmdline", os.O_RDONLY)
-    except OSError:
-        command = "<unknown process>"
+def _refuse(request: "_signal.struct_siginfo | Later") -> None:
+    if isinstance(request, _signal.struct_siginfo):
+        what = f"signal {request.si_signo}"
     else:
-        command = os.fsdecode(os.read(fd, 4096).partition(b"\0")[0])
-        os.close(fd)
-    return f"terminating on signal {signal} from pid {pid} ({command})"
+        what = request.command
+        request.answer("the guest is busy")
+    say(f"refusing to terminate on {what}: the guest is busy")

@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 import pytest_gracekill
+from docs import todays_tools
 from docs.docstrings import described, markdown, shown
 from pytest_gracekill import settings, trial, verdicts
 from pytest_gracekill.child.knobs import MEANINGS, Knobs
@@ -200,6 +201,9 @@ REGIONS: dict[str, Callable[[], str]] = {
     "verdicts": judged,
     "policies": policies,
     "api": api,
+    "todays-tools": todays_tools.table,
+    "todays-tools-sources": todays_tools.sources,
+    "todays-tools-differences": todays_tools.differences,
 }
 
 

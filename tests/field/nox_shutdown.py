@@ -36,7 +36,6 @@ SHIPPED = (
         source="nox/popen.py: shutdown_process",
         package="nox",
         force=True,
-        remark="reads to end of file after SIGKILL: it hangs as long as another process holds the"
-        " pipe",
+        remark="reads to the end of the output, after SIGKILL as well",
     ),
 )

@@ -32,7 +32,7 @@ SHIPPED = (
         routine=terminate_all(3),
         timed=terminate_all,
         steps=(term(3), KILL),
-        source="psutil's documentation of wait_procs",
+        source="the recipe in psutil's documentation",
         package="psutil",
         force=True,
     ),

@@ -7,10 +7,13 @@ have to agree.
 
 from __future__ import annotations
 
+import re
 import shutil
+import subprocess
 from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from math import floor, inf, isinf
+from platform import python_version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -87,8 +90,10 @@ class Shipped:
 
     @property
     def version(self) -> str:
-        """Of what is measured; empty for Python's own and for commands."""
-        return _version(self.package) if self.package else ""
+        """Of what is measured, as people write it."""
+        if self.package:
+            return _version(self.package)
+        return _version_of(self.command) if self.command else f"Python {python_version()}"
 
     def grace(self) -> float | None:
         """Seconds from the first request to SIGKILL; None without a SIGKILL."""
@@ -121,6 +126,14 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return ""
+
+
+def _version_of(command: str) -> str:
+    said = subprocess.run(
+        [command, "--version"], env={"PATH": PATHS}, capture_output=True, text=True, check=True
+    )
+    found = re.search(r"\d+(\.\d+)+", said.stdout)
+    return "" if found is None else found[0]
 
 
 UNBOUNDED = inf

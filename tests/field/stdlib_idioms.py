@@ -68,7 +68,7 @@ SHIPPED = (
         call="Popen.kill()",
         routine=kill,
         steps=(KILL,),
-        source="subprocess.Popen.kill",
+        source="subprocess",
         force=True,
     ),
     Shipped(
@@ -76,7 +76,7 @@ SHIPPED = (
         call="Popen.terminate(); wait()",
         routine=terminate,
         steps=(term(UNBOUNDED),),
-        source="subprocess.Popen.terminate",
+        source="subprocess",
     ),
     Shipped(
         key="popen-terminate-kill",
@@ -84,7 +84,7 @@ SHIPPED = (
         routine=terminate_wait_kill(5),
         timed=terminate_wait_kill,
         steps=(term(5), KILL),
-        source="subprocess.Popen, the idiom",
+        source="an idiom of many projects",
         force=True,
     ),
     Shipped(
@@ -92,7 +92,7 @@ SHIPPED = (
         call="subprocess.run(timeout=)",
         routine=run_timeout,
         steps=(KILL,),
-        source="subprocess.run",
+        source="subprocess",
         force=True,
     ),
     Shipped(
@@ -101,7 +101,7 @@ SHIPPED = (
         routine=worker(3),
         timed=worker,
         steps=(term(3), KILL),
-        source="multiprocessing.Process, the idiom",
+        source="an idiom of many projects",
         force=True,
     ),
 )

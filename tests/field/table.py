@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from . import (
     debian_commands,
     mirakuru_stop,
     nox_shutdown,
     oslo_execute,
+    pexpect_close,
     psutil_procs,
     stdlib_idioms,
+    supervisor_stop,
     tox_interrupt,
     trio_cancelled,
     xprocess_terminate,
 )
+
+if TYPE_CHECKING:
+    from .shipped import Shipped
 
 MODULES = (
     stdlib_idioms,
@@ -22,8 +29,12 @@ MODULES = (
     tox_interrupt,
     nox_shutdown,
     trio_cancelled,
+    pexpect_close,
     debian_commands,
+    supervisor_stop,
     oslo_execute,
 )
 
-SHIPPED = {shipped.key: shipped for module in MODULES for shipped in module.SHIPPED}
+SHIPPED: dict[str, Shipped] = {
+    shipped.key: shipped for module in MODULES for shipped in module.SHIPPED
+}

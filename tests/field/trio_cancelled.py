@@ -31,5 +31,6 @@ SHIPPED = (
         source="trio/_subprocess.py: _posix_deliver_cancel",
         package="trio",
         force=True,
+        remark="warns before SIGKILL",
     ),
 )

@@ -17,8 +17,8 @@ def run_pytest(pytester: pytest.Pytester) -> RunPytest:
 
     def run(source: str, *arguments: str) -> pytest.RunResult:
         pytester.makepyfile(source)
-        return pytester.runpytest_subprocess(
-            "-p", "no:randomly", "-p", "no:cacheprovider", *arguments, timeout=60
-        )
+        others = ("randomly", "cacheprovider", "xprocess", "labgrid")
+        without = [f"-pno:{plugin}" for plugin in others]
+        return pytester.runpytest_subprocess(*without, *arguments, timeout=60)
 
     return run

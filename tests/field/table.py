@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from . import (
     debian_commands,
+    labgrid_qemu,
     mirakuru_stop,
     nox_shutdown,
     oslo_execute,
@@ -28,6 +29,7 @@ MODULES = (
     xprocess_terminate,
     tox_interrupt,
     nox_shutdown,
+    labgrid_qemu,
     trio_cancelled,
     pexpect_close,
     debian_commands,

@@ -51,6 +51,8 @@ AS_SHIPPED = {
     "xprocess": (0.1, 1.0),
     "tox": (0.1, 2.0),
     "nox": (0.1, 2.0),
+    "labgrid-off": (0.1, 2.0),
+    "labgrid-atexit": (0.1, 4.0),
     "trio": (0.5, 8.0),
     "pexpect": (0.1, 2.0),
     "start-stop-daemon": (1.0,),

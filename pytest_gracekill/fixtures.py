@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import pytest
 
 from pytest_gracekill import settings
-from pytest_gracekill.errors import UsageError
+from pytest_gracekill.errors import StartError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -88,7 +88,7 @@ def kill_routine(request: pytest.FixtureRequest) -> Callable[..., object] | Exte
 
 
 @contextmanager
-def _folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Path]]:
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Path]]:
     """Folders for fakes; gone with the test."""
     made: list[Path] = []
 
@@ -131,7 +131,7 @@ def fake_qemu(
             raise error.with_traceback(None) from None
 
     def begin(knobs: dict[str, object]) -> FakeQemu:
-        merged = _layered(request, knobs)
+        merged = arguments_of(request, knobs)
         names = trial.knob_names()
         for name, value in merged.items():
             if name not in names and value.source == "the call":
@@ -143,7 +143,7 @@ def fake_qemu(
         stack.callback(fake.close)
         return fake
 
-    with _folders(tmp_path_factory) as folder, ExitStack() as stack:
+    with folders(tmp_path_factory) as folder, ExitStack() as stack:
         yield start
 
 
@@ -170,11 +170,11 @@ def gracekill(
         __tracebackhide__ = True
         source = "the call"
         if routine is None:
-            routine, source = _named(request)
+            routine, source = routine_of(request)
         try:
             plan = trial.plan(
                 routine,
-                _layered(request, arguments),
+                arguments_of(request, arguments),
                 source=source,
                 directory=folder,
                 deadline=request.node.stash.get(DEADLINE, None),
@@ -182,7 +182,11 @@ def gracekill(
         except UsageError as error:
             # the user's line is what is wrong, not ours
             raise error.with_traceback(None) from None
-        report = lab.run(plan)
+        try:
+            report = lab.run(plan)
+        except (UsageError, StartError) as error:
+            # the same for what is wrong with an adapter
+            raise error.with_traceback(None) from error.__cause__
         reports.append(report)
         request.node.user_properties.extend(trial.properties(report))
         save = request.config.stash[SETTLED]["save"].value
@@ -190,11 +194,11 @@ def gracekill(
             report.save(trial.evidence_folder(str(save), request.node.nodeid, len(reports)))
         return report
 
-    with _folders(tmp_path_factory) as folder:
+    with folders(tmp_path_factory) as folder:
         yield judge
 
 
-def _named(request: pytest.FixtureRequest) -> tuple[Callable[..., object] | External, str]:
+def routine_of(request: pytest.FixtureRequest) -> tuple[Callable[..., object] | External, str]:
     """The routine of ``kill_routine``, and where it was named."""
     routine = request.getfixturevalue("kill_routine")
     named = request.config.stash.get(NAMED, None)
@@ -203,7 +207,7 @@ def _named(request: pytest.FixtureRequest) -> tuple[Callable[..., object] | Exte
     return routine, "fixture kill_routine"
 
 
-def _layered(request: pytest.FixtureRequest, arguments: dict[str, object]) -> dict[str, Value]:
+def arguments_of(request: pytest.FixtureRequest, arguments: dict[str, object]) -> dict[str, Value]:
     """Every argument of a trial with its source: call > marker > the session's settings."""
     source = f"marker gracekill of {request.node.nodeid}"
     markers = list(request.node.iter_markers("gracekill"))

@@ -11,7 +11,7 @@ from __future__ import annotations
 import gc
 import inspect
 import time
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from math import inf, isfinite
 from typing import TYPE_CHECKING
 
@@ -39,11 +39,16 @@ from pytest_gracekill.verdicts.progress import longest
 from pytest_gracekill.witness.watchdog import Watchdog
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
+    from types import TracebackType
 
+    from pytest_gracekill.child.handle import FakeQemu
     from pytest_gracekill.child.knobs import Knobs
     from pytest_gracekill.child.unstarted import Unstarted
+    from pytest_gracekill.routine.adapt import Adapted
+    from pytest_gracekill.routine.model import Domain, Driver
     from pytest_gracekill.trial import Plan
+    from pytest_gracekill.witness.history import Frame
 
 #: Seconds that an adapter has to start its VM, and to clean up.
 START_WITHIN = 60.0
@@ -56,12 +61,15 @@ def run(plan: Plan) -> Report:
     :raises StartError: the fake did not become ready.
     :raises UsageError: the adapter cannot be used so; nothing is left running.
     :raises KeyboardInterrupt: the user interrupted; the trial has been cleared away.
+    :raises Exception: whatever the adapter's clean-up raised, when nothing else was wrong.
     """
+    __tracebackhide__ = True
     with ExitStack() as stack:
         stack.enter_context(_without_collector())
         trial = _Trial(plan, Participants(plan, stack))
         trial.begin(stack)
         evidence = trial.call()
+        failed = trial.end()
         verdicts, not_judged = judge(evidence)
         report = Report(
             verdicts=verdicts,
@@ -71,8 +79,14 @@ def run(plan: Plan) -> Report:
             history=trial.who.history,
             longest_stall=longest(evidence, during=True) if evidence.contenders else None,
             sigkill_sent=evidence.killed_ns is not None,
+            clean_up=failed,
         )
-        trial.end(report)
+        if failed is not None and (report.ok or isinstance(failed, UsageError)):
+            failed.add_note(
+                f"raised by the clean-up of the adapter {plan.routine.name}; the trial itself said:"
+                f" {report.headline()}"
+            )
+            raise failed
         return report
 
 
@@ -92,6 +106,39 @@ def _without_collector() -> Iterator[None]:
         gc.enable()
 
 
+def offer(
+    routine: Adapted,
+    *,
+    flags: KillFlags,
+    policy: KillPolicy,
+    vm: FakeQemu | None = None,
+    unstarted: Unstarted | None = None,
+    model: tuple[Driver | None, Domain | None] = (None, None),
+) -> dict[str, object]:
+    """What a routine may ask for by name: of a VM that runs, or of one that it starts."""
+    offered: dict[str, object] = {
+        "flags": flags,
+        "policy": policy,
+        "grace": policy.grace,
+        "timeout": policy.grace,
+    }
+    if routine.kind == "driver":
+        offered["driver"], offered["domain"] = model
+    elif unstarted is not None:
+        offered["child"] = unstarted.child
+    elif vm is not None and routine.kind == "external":
+        offered["vm"] = vm
+    elif vm is not None and routine.kind == "pid":
+        offered["pid"] = vm.started_pid
+    elif vm is not None and routine.kind == "popen":
+        offered["popen"] = vm.popen
+    elif vm is not None:
+        import psutil  # noqa: PLC0415 - costs 10 ms, and few routines want it
+
+        offered["process"] = psutil.Process(vm.started_pid)
+    return offered
+
+
 class _Trial:
     def __init__(self, plan: Plan, who: Participants) -> None:
         self.plan = plan
@@ -99,69 +146,102 @@ class _Trial:
         policy = set() if plan.policy is None else {"policy", "grace", "timeout"}
         given = frozenset({"flags"} | policy)
         self._session = Session(plan.routine, who.unstarted, given)
-        self._step_free = False
+        #: Whether nothing but the adapter can have made the VM end, or start again.
+        self._undisturbed = True
 
     # -- the adapter's other steps
 
     def begin(self, stack: ExitStack) -> None:
         """Have the VM running, by whoever starts it, and everybody at work."""
-        stack.callback(self._abandon)
+        __tracebackhide__ = True
+        stack.push(self._abandon)
         if self._starts_in_the_call:
             self.who.enter(stack)
             self._session.begin(self._offered())
             return
         if self.who.unstarted is not None:
-            self._step("start", START_WITHIN, lambda: self._session.begin(self._offered()))
+            self._step("start", START_WITHIN, self._begin_session)
             self.who.enter(stack)
         else:
             self.who.enter(stack)
             self._session.begin(self._offered())
+
+    def _begin_session(self) -> None:
+        __tracebackhide__ = True
+        self._session.begin(self._offered())
 
     @property
     def _starts_in_the_call(self) -> bool:
         routine = self.plan.routine
         return routine.kind == "child" and routine.form not in MANAGERS
 
-    def end(self, report: Report) -> None:
-        """Let the adapter clean up; what it raises tells what the trial itself had found."""
-        if self.who.unstarted is not None and not self._starts_in_the_call:
-            self.who.unstarted.check_started_once(self.plan.routine)
+    def end(self) -> Exception | None:
+        """Let the adapter clean up; returns what that has raised."""
+        __tracebackhide__ = True
         try:
             self._step("clean-up", END_WITHIN, self._session.end)
-        except Exception as error:
-            error.add_note(
-                f"raised by the clean-up of {self.plan.routine.name}; the trial itself said:"
-                f" {report.headline()}"
-            )
-            raise
+        except Exception as error:  # noqa: BLE001 - what the trial has found is told first
+            return error
+        if self.who.unstarted is not None and self._undisturbed:
+            self.who.unstarted.check_started_once(self.plan.routine)
+        return None
 
-    def _abandon(self) -> None:
+    def _abandon(
+        self,
+        _kind: type[BaseException] | None,
+        error: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None:
         """The clean-up of a trial that did not come to its end; a second one does nothing."""
-        with suppress(Exception):  # what has ended the trial is what is told
+        try:
             self._step("clean-up", END_WITHIN, self._session.end)
+        except Exception as another:
+            if error is None:
+                raise
+            # what has ended the trial is what is told
+            error.add_note(
+                f"the clean-up of the adapter {self.plan.routine.name} failed, too:"
+                f" {type(another).__name__}: {another}"
+            )
 
-    def _step(self, name: str, seconds: float, step: Callable[[], None]) -> None:
+    def _step(self, name: str, seconds: float, step: Callable[[], object]) -> None:
         """Run a step of the adapter that is not judged; StartError when it hangs."""
+        __tracebackhide__ = True
 
         def free() -> None:
             self._session.free()
             self.who.kill_vm()
 
+        seconds = min(seconds, self._allowed())
         watchdog = Watchdog(seconds, free)
-        with watchdog:
-            step()
+        raised: BaseException | None = None
+        try:
+            with watchdog:
+                step()
+        except Exception as error:
+            if not watchdog.expired:
+                raise
+            raised = error.__cause__ or error  # by the end of what it had waited for
         if watchdog.expired:
-            where = watchdog.hung_in[0] if watchdog.hung_in else "an unknown place"
             raise StartError(
                 f"the {name} of the adapter {self.plan.routine.name} did not end within"
-                f" {seconds:g} s; it stood in {where}"
-            )
+                f" {seconds:.3g} s; it stood in {self._line_of(watchdog.hung_in)}"
+                f" (from {self.plan.routine.source})"
+            ) from raised
+
+    def _line_of(self, stack: Sequence[Frame]) -> str:
+        """The adapter's own line, rather than where in a library it waited."""
+        own = [frame for frame in stack if frame.file == self.plan.routine.file]
+        if not own and (awaits := self._session.awaits_in) is not None:
+            own = [awaits]
+        return str((own or stack)[0]) if stack else "an unknown place"
 
     # -- the call
 
     def call(self) -> Evidence:
         """Have the routine called under the watchdog, and gather what was seen."""
         plan, who = self.plan, self.who
+        who.note_end()
         budget = self._budget()
         latest = time.monotonic() + max(budget, self._allowed())
         callers = Callers(self._session, who, number=plan.callers, budget=budget, latest=latest)
@@ -169,7 +249,7 @@ class _Trial:
         first, *others = seen_by
         if who.unstarted is not None and self._starts_in_the_call:
             self._was_started(who.unstarted, first)
-        status = None if first.expired else self._session.status()
+        status = None if first.expired else self._status()
         success = {id(seen): self._claims_success(seen, status=status) for seen in seen_by}
         nowait = bool(plan.flags & KillFlags.NOWAIT and plan.routine.takes("flags"))
         cut = any(seen.expired for seen in seen_by)
@@ -179,7 +259,12 @@ class _Trial:
         cut_alive = any(seen.expired and seen.alive for seen in seen_by)
         deadline_ns = first.called_ns + int(budget * 1e9)
         ended_by_trial = cut_alive or (who.vm.alive and not self._ends(deadline_ns))
+        if who.vm.knobs.reuse_pid and not ended_by_trial:
+            _await_reuse(who.vm)
         who.quiesce()
+        self._undisturbed = not (cut or ended_by_trial)
+        if who.unstarted is not None and not cut:
+            who.unstarted.check_started_once(plan.routine)
         if ended_by_trial:
             who.vm.kill()
         journal = tuple(who.vm.journal.entries())
@@ -226,41 +311,33 @@ class _Trial:
     def _was_started(self, unstarted: Unstarted, first: Seen) -> None:
         """A routine that starts the VM in its own call has done so."""
         unstarted.check_started_once(self.plan.routine)
-        if unstarted.vm is None and not unstarted.wait_started(SHOWS_WITHIN if first.alive else 0):
-            never = self._session.never_started()
-            if first.error is not None:
-                raise never from first.error
-            raise never
+        if unstarted.vm is not None:
+            return
+        # it may have returned before the VM has come to say that it is there
+        if not unstarted.wait_started(SHOWS_WITHIN):
+            raise self._session.never_started() from first.error
         unstarted.ready_vm(READY_WITHIN)
+        first.alive = not self.who.vm_ended_within_tolerance()
+
+    def _status(self) -> bool | None:
+        """What the manager says of the VM after the call."""
+        says: list[bool | None] = []
+        self._step("status", END_WITHIN, lambda: says.append(self._session.status()))
+        return says[0]
 
     # -- before the call
 
     def _offered(self) -> dict[str, object]:
-        """What the routine may ask for by name."""
-        plan = self.plan
-        policy = plan.policy or KillPolicy()
-        offered: dict[str, object] = {
-            "flags": plan.flags,
-            "policy": policy,
-            "grace": policy.grace,
-            "timeout": policy.grace,
-        }
-        kind = plan.routine.kind
-        if kind == "driver":
-            offered.update(driver=self.who.driver, domain=self.who.domain)
-        elif self.who.unstarted is not None:
-            offered["child"] = self.who.unstarted.child
-        elif kind == "external":
-            offered["vm"] = self.who.vm
-        elif kind == "pid":
-            offered["pid"] = self.who.vm.started_pid
-        elif kind == "popen":
-            offered["popen"] = self.who.vm.popen
-        else:
-            import psutil  # noqa: PLC0415 - costs 10 ms, and few routines want it
-
-            offered["process"] = psutil.Process(self.who.vm.started_pid)
-        return offered
+        who = self.who
+        running = who.unstarted is None
+        return offer(
+            self.plan.routine,
+            flags=self.plan.flags,
+            policy=self.plan.policy or KillPolicy(),
+            vm=who.vm if running else None,
+            unstarted=who.unstarted,
+            model=(who.driver, who.domain),
+        )
 
     def _budget(self) -> float:
         plan = self.plan
@@ -343,6 +420,15 @@ def _answer(succeeded: Callable[[object], bool], result: object) -> bool:
             source="the call",
         )
     return says
+
+
+def _await_reuse(vm: FakeQemu) -> None:
+    """Wait until another process has got the VM's pid, or none can: there is no event for it."""
+    deadline = time.monotonic() + JOIN
+    while time.monotonic() < deadline:
+        if any(entry.event in ("reused", "not_reused") for entry in vm.journal.entries()):
+            return
+        time.sleep(0.005)
 
 
 def _call_of(seen: Seen, *, success: bool | None) -> Call:

@@ -124,6 +124,12 @@ class Participants:
         vm = self._started_vm
         return vm is not None and vm.alive
 
+    def note_end(self) -> None:
+        """Have an end of the VM that has come by now on record, as one before the call."""
+        vm = self._started_vm
+        if vm is not None and not vm.alive:
+            vm.wait(TOLERANCE)
+
     def vm_ended_within_tolerance(self) -> bool:
         """Whether the VM has ended, or does so in the next milliseconds."""
         vm = self._started_vm

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_gracekill import settings
+from pytest_gracekill.conformance import cases
 from pytest_gracekill.errors import UsageError
 from pytest_gracekill.fixtures import (
     DEADLINE,
@@ -102,6 +103,10 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """``assert report.ok`` fails with the same table as ``report.check()``."""
     report = yield
+    if cases.is_case(getattr(item, "function", None)):
+        from pytest_gracekill.conformance import outcome  # noqa: PLC0415 - for the suite only
+
+        outcome.note(item, report, call)
     if call.when == "teardown" and REPORTS in item.stash:
         # pytest keeps its items to the end, and a history has a hundred thousand records
         del item.stash[REPORTS]
@@ -118,11 +123,41 @@ def pytest_runtest_makereport(
     return report
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The suite's cases that wait for long start first, also when others have been shuffled."""
+    places = [
+        place for place, item in enumerate(items) if cases.is_case(getattr(item, "function", None))
+    ]
+    ordered = cases.longest_first([items[place] for place in places], _waits_long)
+    for place, item in zip(places, ordered, strict=True):
+        items[place] = item
+
+
+def _waits_long(item: pytest.Item) -> bool:
+    return cases.waits_long(getattr(item, "function", None))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """A row for each case of the suite, also of those that ran in the workers of xdist."""
+    rows = [
+        report.gracekill_case
+        for reports in terminalreporter.stats.values()
+        for report in reports
+        if hasattr(report, "gracekill_case")
+    ]
+    if not rows:
+        return
+    from pytest_gracekill.render.cases import headline, table  # noqa: PLC0415 - for the suite only
+
+    terminalreporter.section(f"gracekill: {headline(rows)}")
+    for line in table(rows):
+        terminalreporter.write_line(line)
+
+
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
     """Collect the conformance suite whatever the user's ``python_files`` says."""
-    from pytest_gracekill.conformance import is_case  # noqa: PLC0415 - only while collecting
-
-    if not is_case(file_path) or any(
+    if not cases.is_module(file_path) or any(
         file_path.match(pattern) for pattern in parent.config.getini("python_files")
     ):
         return None

@@ -144,8 +144,8 @@ class FakeQemu:
         if process is None:
             return
         with contextlib.suppress(ProcessLookupError):
-            if self.knobs.topology == "zombie":
-                process.send_signal(signal.SIGUSR1)  # reap now
+            if self.knobs.topology == "zombie" or self.knobs.reuse_pid:
+                process.send_signal(signal.SIGUSR1)  # no longer wait
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(max(0.1, min(2.0, deadline - time.monotonic())))
 

@@ -41,6 +41,7 @@ class Knobs:
     inherit: Literal["none", "blocked", "ignored"] = "none"
     topology: Literal["child", "reaped", "zombie", "daemon", "wrapped", "leaderless"] = "child"
     reaper_delay: float = 1.5
+    reuse_pid: bool = False
     helpers: int = 0
     helper: frozenset[Trait] = frozenset()
     disk_lock: bool = True
@@ -156,6 +157,10 @@ MEANINGS: Mapping[str, str] = MappingProxyType(
             "(main thread gone, a worker goes on)"
         ),
         "reaper_delay": 'seconds that the zombie stays with topology "zombie"',
+        "reuse_pid": (
+            "another process gets the VM's pid when it has been reaped, with topology reaped; "
+            "needs the right to write /proc/sys/kernel/ns_last_pid, as in a pid namespace"
+        ),
         "helpers": "number of helper processes, which stay when the fake is SIGKILLed, 0 to 64",
         "helper": "traits of the helpers: session, ignores_term, holds_stdout, holds_lock",
         "disk_lock": "hold QEMU's OFD locks on the image until the flush is done",

@@ -17,7 +17,7 @@ from pytest_gracekill.errors import StartError, UsageError
 from . import disk, programfile
 from .journal import Journal
 from .mark import Mark
-from .program import leaderless
+from .program import leaderless, stranger
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -187,6 +187,11 @@ def _undo(popen: subprocess.Popen[bytes] | None, prepared: Prepared) -> None:
 def _check_platform(knobs: Knobs) -> None:
     if not hasattr(os, "pidfd_open"):
         raise UsageError("the fake needs Linux (pidfds, and signals from a FIFO's end)")
+    if knobs.reuse_pid and not os.access(stranger.LAST_PID, os.W_OK):
+        raise UsageError(
+            f"reuse_pid=True needs to write {stranger.LAST_PID}: as root, or in a pid namespace of"
+            " its own (unshare -Urpf --mount-proc)"
+        )
     if knobs.topology == "leaderless" and not leaderless.supported():
         machines = ", ".join(leaderless.SYS_EXIT)
         raise UsageError(

@@ -150,6 +150,7 @@ _CHECKS: Mapping[str, Callable[[str, object], str | None]] = {
     "inherit": _word,
     "topology": _word,
     "reaper_delay": _seconds,
+    "reuse_pid": _truth,
     "helpers": _whole(0, MOST_HELPERS),
     "helper": _traits,
     "disk_lock": _truth,
@@ -161,6 +162,11 @@ _AT = "the block `at` has to be one of the disk's, 0 to blocks - 1"
 _CONTRADICTIONS: tuple[tuple[tuple[str, ...], Callable[[Mapping[str, object]], bool], str], ...] = (
     (("on_term", "blocks"), _beyond("on_term"), _AT),
     (("flush_profile", "blocks"), _beyond("flush_profile"), _AT),
+    (
+        ("reuse_pid", "topology"),
+        lambda knobs: bool(knobs["reuse_pid"]) and knobs["topology"] != "reaped",
+        'only a pid that somebody else has reaped is free again: topology="reaped"',
+    ),
     (
         ("helper", "helpers"),
         lambda knobs: bool(knobs["helper"]) and not knobs["helpers"],

@@ -103,6 +103,7 @@ def _literals(knobs: Knobs) -> dict[str, object]:
         "ready_after": knobs.ready_after,
         "inherit": knobs.inherit,
         "reaper_delay": knobs.reaper_delay,
+        "reuse_pid": knobs.reuse_pid,
         "helpers": knobs.helpers,
         "helper": tuple(sorted(knobs.helper)),
         "disk_lock": knobs.disk_lock,

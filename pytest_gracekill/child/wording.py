@@ -35,7 +35,7 @@ def read(name: str, text: str) -> object:
     text = text.strip()
     if name in _NUMBERS:
         return _number(_NUMBERS[name], text)
-    if name in ("torn", "disk_lock", "qmp"):
+    if name in ("torn", "disk_lock", "reuse_pid", "qmp"):
         return _TRUTH.get(text.lower(), text)
     if name == "helper":
         return frozenset(trait.strip() for trait in text.split(",") if trait.strip())

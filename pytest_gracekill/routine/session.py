@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
+from types import FrameType
 from typing import TYPE_CHECKING, cast
 
 from pytest_gracekill.child.launch import READY_WITHIN
@@ -18,6 +19,7 @@ from pytest_gracekill.errors import StartError, UsageError
 from pytest_gracekill.routine.adapt import MANAGERS, Adapted, form_of
 from pytest_gracekill.routine.command import Command
 from pytest_gracekill.routine.external import External
+from pytest_gracekill.witness.history import Frame
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
@@ -47,6 +49,7 @@ class Session:
         self._unstarted = unstarted
         self._given = given
         self._offered: Mapping[str, object] = {}
+        self._begun: Generator[object, None, None] | AsyncGenerator[object, None] | None = None
         self._steps: Generator[object, None, None] | AsyncGenerator[object, None] | None = None
         self._stop: Callable[[], object] | None = None
         self._status: Callable[[], object] | None = None
@@ -69,6 +72,7 @@ class Session:
         :raises UsageError: the adapter has no step that stops, or never started the fake.
         :raises StartError: it raised, or the fake that it started is not ready in time.
         """
+        __tracebackhide__ = True
         self._offered = offered
         routine, unstarted = self.adapted.routine, self._unstarted
         if isinstance(routine, External):
@@ -82,28 +86,38 @@ class Session:
             self._ready(unstarted)
 
     def _first_step(self) -> object:
+        __tracebackhide__ = True
         steps = self.adapted.call(self._offered, self._given)
         try:
             if self.adapted.form == "generator":
-                self._steps = cast("Generator[object, None, None]", steps)
-                yielded = next(self._steps, _ENDED)
+                self._begun = begun = cast("Generator[object, None, None]", steps)
+                yielded = next(begun, _ENDED)
             else:
-                self._steps = cast("AsyncGenerator[object, None]", steps)
-                yielded = self.runner.run(_next(self._steps))
+                self._begun = waiting = cast("AsyncGenerator[object, None]", steps)
+                yielded = self.runner.run(_next(waiting))
         except Exception as error:
-            self._steps = None
             raise StartError(
-                f"the adapter {self.adapted.name} raised before its yield:"
-                f" {type(error).__name__}: {error}"
+                f"the adapter {self.adapted.name} raised before its yield, where it starts the"
+                f" fake: {type(error).__name__}: {error} (from {self.adapted.source})"
             ) from error
         if yielded is _ENDED:
-            self._steps = None
             raise UsageError(
                 f"the adapter {self.adapted.name} never yields: it starts the fake, yields what"
                 " stops it, and cleans up",
                 source=self.adapted.source,
             )
+        # only now: what was interrupted on its way has no clean-up that it could come to
+        self._steps = self._begun
         return yielded
+
+    @property
+    def awaits_in(self) -> Frame | None:
+        """The adapter's own line that it awaits something in; no stack shows that."""
+        frame = getattr(self._begun, "ag_frame", None)
+        if not isinstance(frame, FrameType):
+            return None
+        code = frame.f_code
+        return Frame(file=code.co_filename, line=frame.f_lineno, function=code.co_qualname)
 
     def _take_stop(self, yielded: object) -> None:
         match yielded:
@@ -120,6 +134,7 @@ class Session:
         self._stop, self._status = stop, status
         if form_of(stop) == "coroutine":
             self.asynchronous = True
+            self._needs_a_loop()
 
     def _ready(self, unstarted: Unstarted) -> None:
         deadline = time.monotonic() + SHOWS_WITHIN
@@ -129,13 +144,19 @@ class Session:
                 raise failed
             if time.monotonic() > deadline:
                 raise self.never_started()
-        unstarted.ready_vm(READY_WITHIN)
+        try:
+            unstarted.ready_vm(READY_WITHIN)
+        except StartError:
+            # two that are started on one disk: that is what is wrong, not that one has ended
+            unstarted.check_started_once(self.adapted)
+            raise
         unstarted.check_started_once(self.adapted)
 
     def never_started(self) -> UsageError:
         """What is wrong with an adapter whose fake nobody has started."""
         if isinstance(self.adapted.routine, External):
-            how = "start has to run {program}, or {argv}"
+            told = "" if self._command is None else f"; {self._command.told_by_start()}"
+            how = f"start has to run {{program}}, or {{argv}}{told}"
         else:
             how = (
                 "run child.argv (a command as a list), child.cmdline (for a shell), child.program"
@@ -155,6 +176,7 @@ class Session:
         """
         result = self._called()
         if inspect.isawaitable(result):
+            self._needs_a_loop(result)
             # a plain function that hands on what a coroutine function returned
             with asyncio.Runner() as runner:
                 result = runner.run(_awaited(result))
@@ -174,8 +196,23 @@ class Session:
             return self._stop()
         return self.adapted.call(self._offered, self._given)
 
+    def _needs_a_loop(self, result: object = None) -> None:
+        """:raises UsageError: one runs here already, so that there can be none for the routine."""
+        if asyncio._get_running_loop() is None:  # noqa: SLF001 - the only one that does not raise
+            return
+        if inspect.iscoroutine(result):
+            result.close()
+        raise UsageError(
+            f"the routine {self.adapted.name} has to be awaited, and an event loop runs here"
+            " already: call gracekill from a plain test function",
+            source=self.adapted.source,
+        )
+
     def _settled(self, result: object) -> object:
+        """The result, when there is nothing left to be done with it."""
         if not inspect.isawaitable(result):
+            if self._stop is None and self.adapted.kind == "child":
+                self._check_no_step(result)
             return result
         if inspect.iscoroutine(result):
             result.close()
@@ -185,16 +222,42 @@ class Session:
             source=self.adapted.source,
         )
 
+    def _check_no_step(self, result: object) -> None:
+        """What starts the VM in the same call has nothing to hand out afterwards."""
+        name = self.adapted.name
+        if inspect.isgenerator(result) or inspect.isasyncgen(result):
+            wrong = (
+                f"the adapter {name} returned a generator: hand in the generator function itself"
+            )
+        elif callable(result) or (
+            isinstance(result, tuple) and result and all(map(callable, result))
+        ):
+            wrong = f"the adapter {name} returned {result!r}: what stops the VM is to be yielded"
+        else:
+            return
+        raise UsageError(
+            f"{wrong}; it starts the fake, yields what stops it, and cleans up",
+            source=self.adapted.source,
+        )
+
     def status(self) -> bool | None:
         """Whether the manager says that the VM runs; None when it was not asked for a status.
 
         :raises UsageError: it said neither True nor False.
+        :raises StartError: it raised.
         """
+        __tracebackhide__ = True
         if self._status is None:
             return None
-        says = self._status()
-        if inspect.isawaitable(says):
-            says = self.runner.run(_awaited(says))
+        try:
+            says = self._status()
+            if inspect.isawaitable(says):
+                says = self.runner.run(_awaited(says))
+        except Exception as error:
+            raise StartError(
+                f"the status that {self.adapted.name} yields raised {type(error).__name__}:"
+                f" {error}; True (the VM runs) or False is needed (from {self.adapted.source})"
+            ) from error
         if not isinstance(says, bool):
             raise UsageError(
                 f"the status that {self.adapted.name} yields returned {says!r}: True (the VM runs)"
@@ -215,6 +278,7 @@ class Session:
 
         :raises UsageError: the adapter yields a second time.
         """
+        __tracebackhide__ = True
         steps, self._steps = self._steps, None
         try:
             if steps is not None and self._last_step(steps) is not _ENDED:
@@ -224,12 +288,15 @@ class Session:
                     source=self.adapted.source,
                 )
         finally:
-            if self._command is not None:
-                self._command.end()
-            if self._runner is not None and not self._shares_runner:
-                self._runner.close()
+            try:
+                if self._command is not None:
+                    self._command.end()
+            finally:
+                if self._runner is not None and not self._shares_runner:
+                    self._runner.close()
 
     def _last_step(self, steps: Generator[object] | AsyncGenerator[object]) -> object:
+        __tracebackhide__ = True
         if inspect.isgenerator(steps):
             try:
                 return next(steps, _ENDED)

@@ -33,6 +33,13 @@ def judge(evidence: Evidence) -> Verdict | NotJudged:
         )
         if finding is not None
     ]
+    if not findings and evidence.knobs.reuse_pid and not _was_reused(evidence):
+        return Verdict(
+            name="escalation",
+            status="unknown",
+            word="unknown",
+            evidence="the VM's pid was to be used again, and no other process got it",
+        )
     if not findings:
         return Verdict(name="escalation", status="ok", word="ok", evidence=_sequence(evidence))
     word, _, advice = findings[0]
@@ -47,6 +54,10 @@ def judge(evidence: Evidence) -> Verdict | NotJudged:
 
 
 Finding = tuple[str, str, str]
+
+
+def _was_reused(evidence: Evidence) -> bool:
+    return any(entry.event == "reused" for entry in evidence.journal)
 
 
 def _sequence(evidence: Evidence) -> str:
@@ -83,13 +94,26 @@ def _request(entry: Entry) -> str:
 def _stranger(evidence: Evidence) -> Finding | None:
     hit = next((signal for signal in evidence.signals if signal.refused), None)
     if hit is None:
-        return None
+        return _stranger_by_journal(evidence)
     where = f" ({hit.site})" if hit.site else ""
     what = f"{signal_name(hit.signum)} to {hit.target} at {evidence.stamp(hit.at_ns)}"
     return (
         "STRANGER",
         f"{what}, refused{where}",
         "signal only the VM that was started: check the pid, keep a pidfd from before the wait",
+    )
+
+
+def _stranger_by_journal(evidence: Evidence) -> Finding | None:
+    """What the process got that has the VM's pid now: by a command, or by C code."""
+    hit = next((entry for entry in evidence.journal if entry.event == "stranger_hit"), None)
+    if hit is None:
+        return None
+    name = signal_name(hit.number("signal"))
+    return (
+        "STRANGER",
+        f"{name} to a process that has got the VM's pid since, at {evidence.stamp(hit.at_ns)}",
+        "a pid is free again when its process was reaped: keep a pidfd from before the wait",
     )
 
 

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_gracekill.report import NotJudged, Verdict
+from pytest_gracekill.witness.contenders import Contender
 from pytest_gracekill.witness.event_loop import PULSE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pytest_gracekill.verdicts.evidence import Evidence
-    from pytest_gracekill.witness.contenders import Contender
     from pytest_gracekill.witness.event_loop import LoopContender
     from pytest_gracekill.witness.history import Hold, Wait
 
@@ -96,9 +96,12 @@ def _slow(evidence: Evidence) -> Verdict | None:
         during = _longest_of(contender, evidence, during=True)
         before = _longest_of(contender, evidence, during=False)
         if during > max(evidence.promise.stall_limit, WORSE * before):
+            stood = () if isinstance(contender, Contender) else contender.stood_in
             return _stalled(
                 f"{contender.name} took {during:.3f} s during the wait, {_ms(before)} before it;"
                 f" {evidence.promise.stall_limit:.2f} s are allowed",
+                *(("it stood here, innermost call first:",) if stood else ()),
+                *(f"  {frame}" for frame in stood),
                 advice="await what takes its time: a call that blocks stops the whole event loop"
                 if contender.name == PULSE
                 else "let the lock go before the first sleep, and take it again at the end",

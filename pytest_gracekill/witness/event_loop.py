@@ -2,25 +2,32 @@
 
 What a coroutine waits for cannot be traced, so that its latency has to tell. The pulse is a task
 that asks to be woken every millisecond: how late it is says for how long the loop stood still, as
-it does behind a blocking call. It cannot see what a thread beside the loop does.
+it does behind a blocking call. Where it stands is looked at from a thread beside it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from pytest_gracekill.witness.contenders import THINK, WARM_UP, WARM_UP_SECONDS
+from pytest_gracekill.witness.sites import current_stack
 from pytest_gracekill.witness.watchdog import CutOff
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 
-    from pytest_gracekill.witness.history import History
+    from pytest_gracekill.witness.history import Frame, History
 
 #: The name under which the loop itself is judged.
 PULSE = "the event loop"
+
+#: A beat that is late by so many seconds is looked into, and how often that is done.
+_LATE = 0.2
+_BETWEEN_LOOKS = 0.05
 
 #: Seconds that contenders have to come to a pace before the routine is called, and to end after it.
 _WARM_WITHIN = 10.0
@@ -30,7 +37,8 @@ _END_WITHIN = 2.0
 class LoopContender:
     """One task that repeats ``operation``; its spans are (start, end) in monotonic nanoseconds.
 
-    To the verdicts it is what a `Contender` in a thread is.
+    To the verdicts it is what a `Contender` in a thread is. ``current`` is the start of the
+    operation that it is in. ``stood_in``: where the loop stood, in the longest of its standstills.
     """
 
     by_latency = True
@@ -46,10 +54,11 @@ class LoopContender:
         self._think = think
         self.error: BaseException | None = None
         self.raised_ns: int | None = None
+        self.stood_in: tuple[Frame, ...] = ()
         self.spans: list[tuple[int, int]] = []
         self._operation = operation
         self._history = history
-        self._current: int | None = None
+        self.current: int | None = None
         self._stopping = False
         self._warm = asyncio.Event()
 
@@ -70,9 +79,9 @@ class LoopContender:
         """Repeat the operation until `stop` or an error."""
         try:
             while not self._stopping:
-                self._current = started = time.monotonic_ns()
+                self.current = started = time.monotonic_ns()
                 await self._operation()
-                self._current = None
+                self.current = None
                 self.spans.append((started, time.monotonic_ns()))
                 self._look_whether_warm()
                 if self._think:
@@ -81,6 +90,7 @@ class LoopContender:
             raise  # not the operation's own
         except BaseException as error:  # noqa: BLE001 - whatever it raises is evidence
             self.error, self.raised_ns = error, time.monotonic_ns()
+            self.current = None
             self._history.record("raised", self.actor, error=f"{type(error).__name__}: {error}")
         finally:
             self._warm.set()
@@ -95,9 +105,9 @@ class LoopContender:
 
     def note_unfinished(self) -> None:
         """Put the operation that it is in on record, as far as it got."""
-        if self._current is not None:
-            self.spans.append((self._current, time.monotonic_ns()))
-            self._current = None
+        if self.current is not None:
+            self.spans.append((self.current, time.monotonic_ns()))
+            self.current = None
 
     def _look_whether_warm(self) -> None:
         first, last = self.spans[0][0], self.spans[-1][1]
@@ -111,9 +121,9 @@ async def conduct(
     contenders: Sequence[LoopContender],
     on_start: Callable[[], object],
 ) -> object:
-    """Await ``call()`` while the contenders work in the same loop; returns what it returns.
+    """Await ``call()`` while the contenders (one at least) work in the same loop.
 
-    ``on_start`` is called when they have come to their pace, just before. Whatever happens, no task
+    Returns what it returns. ``on_start`` is called when they have come to their pace, just before. Whatever happens, no task
     of the contenders is left.
     """
     tasks = [
@@ -166,3 +176,28 @@ def pulse(history: History) -> LoopContender:
 
     # without a pause of its own: a loop that stands still meets it in a beat
     return LoopContender(PULSE, beat, history, think=0)
+
+
+@contextmanager
+def watched(contenders: Sequence[LoopContender]) -> Iterator[None]:
+    """Look at where the loop of the calling thread stands, whenever its pulse is late."""
+    ident = threading.get_ident()
+    over = threading.Event()
+    beats = [contender for contender in contenders if contender.name == PULSE]
+
+    def look() -> None:
+        longest = _LATE * 1e9
+        while not over.wait(_BETWEEN_LOOKS):
+            for beat in beats:
+                since = beat.current
+                if since is not None and time.monotonic_ns() - since > longest:
+                    longest = time.monotonic_ns() - since
+                    beat.stood_in = current_stack(ident)
+
+    thread = threading.Thread(target=look, name="gracekill:pulse-1", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join(_END_WITHIN)

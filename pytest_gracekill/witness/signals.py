@@ -15,10 +15,12 @@ import signal
 import sys
 import threading
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from pytest_gracekill.witness.bindings import replaced
 from pytest_gracekill.witness.history import Frame, current_stack
 
 if TYPE_CHECKING:
@@ -73,24 +75,17 @@ class SignalRecorder:
         self.exempt: set[int] = set()
         self._whose = whose
         self._history = history
-        self._patched: list[tuple[dict[str, object], str, object]] = []
+        self._stack = ExitStack()
 
     def __enter__(self) -> Self:
-        replacements: dict[int, object] = {}
+        pairs: list[tuple[object, object]] = []
         if hasattr(os, "kill"):
-            replacements[id(os.kill)] = self._wrap(os.kill, self._target_of_kill)
+            pairs.append((os.kill, self._wrap(os.kill, self._target_of_kill)))
         if sys.platform == "linux":
-            replacements[id(os.killpg)] = self._wrap(os.killpg, self._target_of_group)
-            replacements[id(signal.pidfd_send_signal)] = self._wrap(
-                signal.pidfd_send_signal, self._target_of_pidfd
-            )
-        try:
-            for namespace, name, value in _bindings(replacements):
-                namespace[name] = replacements[id(value)]
-                self._patched.append((namespace, name, value))
-        except BaseException:
-            self._restore()
-            raise
+            pairs.append((os.killpg, self._wrap(os.killpg, self._target_of_group)))
+            send = signal.pidfd_send_signal
+            pairs.append((send, self._wrap(send, self._target_of_pidfd)))
+        self._stack.enter_context(replaced(pairs))
         return self
 
     def __exit__(
@@ -99,12 +94,7 @@ class SignalRecorder:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._restore()
-
-    def _restore(self) -> None:
-        while self._patched:
-            namespace, name, value = self._patched.pop()
-            namespace[name] = value
+        self._stack.close()
 
     def _wrap(
         self,
@@ -197,20 +187,6 @@ class SignalRecorder:
             # no process, or one that is gone: the kernel answers EBADF or ESRCH
             return f"pidfd {fd}", False, True
         return self._target_of_kill(pid, signum)
-
-
-def _bindings(originals: dict[int, object]) -> Iterator[tuple[dict[str, object], str, object]]:
-    """Every name in every loaded module that is bound to one of the functions."""
-    found = []
-    for module in list(sys.modules.values()):
-        namespace = getattr(module, "__dict__", None)
-        if isinstance(namespace, dict):
-            found += [
-                (namespace, name, value)
-                for name, value in list(namespace.items())
-                if id(value) in originals
-            ]
-    yield from found
 
 
 def _members(group: int) -> Iterator[int]:

@@ -30,6 +30,7 @@ class Configuration:
     ready_after: float
     inherit: str
     reaper_delay: float
+    reuse_pid: bool
     helpers: int
     helper: tuple[str, ...]
     disk_lock: bool

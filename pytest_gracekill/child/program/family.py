@@ -46,6 +46,10 @@ def _reap(configuration: "Configuration", lifeline: Lifeline, record: Record) ->
             tell(configuration.ready, f"{died} {seen.si_status}")
         _signal.sigtimedwait((REAP_NOW,), configuration.reaper_delay)
     _bury(configuration, record, vm, os.waitpid(vm, 0)[1])
+    if configuration.reuse_pid:
+        from .stranger import take_over  # noqa: PLC0415  # for those who want one
+
+        take_over(vm, lifeline, record)
     os._exit(0)
 
 

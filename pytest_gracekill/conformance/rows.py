@@ -1,0 +1,111 @@
+"""A row of the suite's table: a case, what came of it, and one line of evidence.
+
+Rows are plain dictionaries of texts: with pytest-xdist they travel from the workers.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypedDict
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pytest_gracekill.conformance.cases import Case
+    from pytest_gracekill.report import Report
+
+#: The name under which a report of pytest's has the row of its case.
+ATTRIBUTE = "gracekill_case"
+
+#: Which broken words to look at first: lost data, then what harms others, then what is slow.
+SEVERITY = (
+    "DATA LOST",
+    "TORN",
+    "STALE",
+    "PHANTOM",
+    "STRANGER",
+    "DEADLOCK",
+    "KILLED EARLY",
+    "KILLED ANYWAY",
+    "REPEATED",
+    "LOCK LOST",
+    "LEAKED",
+    "LIED",
+    "EARLY",
+    "RAISED",
+    "NEVER KILLED",
+    "ORPHANS",
+    "LOCKED",
+    "HUNG",
+    "LOCK ORDER",
+    "HELD OVER WAIT",
+    "STALLED",
+    "SLOW",
+    "UNKNOWN",
+)
+
+
+class Row(TypedDict):
+    """``verdict`` is ``ok``, ``skipped``, or the words that are broken."""
+
+    id: str
+    contract: str
+    modes: str
+    verdict: str
+    evidence: str
+
+
+def row(case: Case, case_id: str, verdict: str, evidence: str) -> Row:
+    """Make a row; texts become single lines."""
+    return Row(
+        id=case_id,
+        contract=case.contract,
+        modes=", ".join(case.modes),
+        verdict=" ".join(verdict.split()),
+        evidence=" ".join(evidence.split()),
+    )
+
+
+def of_failure(message: str, reports: Sequence[Report]) -> tuple[str, str]:
+    """Words and evidence of a case that failed with this message."""
+    headline = message.partition("\n")[0]
+    if not headline.startswith("gracekill: "):
+        return "FAILED", headline
+    said = headline.removeprefix("gracekill: ")
+    # the report that failed is the last one: what comes after a failure is not run
+    for report in reversed(reports):
+        for verdict in report.verdicts.values():
+            if verdict.status != "ok" and verdict.headline in said:
+                words = [verdict.word, *verdict.also]
+                words = ["UNKNOWN"] if verdict.status == "unknown" else words
+                return ", ".join(words), verdict.evidence
+    word, _, why = said.partition(" (")
+    return word, why.removesuffix(")")
+
+
+def of_success(reports: Sequence[Report], remarks: Sequence[str]) -> tuple[str, str]:
+    """What was seen in a case that passed: the signals, and what became of the VM."""
+    told = list(remarks)
+    for report in reports[-1:]:
+        verdicts = report.verdicts
+        outcome = verdicts["outcome"].evidence if "outcome" in verdicts else ""
+        if "escalation" in verdicts and verdicts["escalation"].status == "ok":
+            told += [verdicts["escalation"].evidence, outcome.rpartition("; ")[2]]
+        else:
+            # what it could not send is no finding here: what it said of that counts
+            told.append(outcome)
+    return "ok", "; ".join(filter(None, told))
+
+
+def severity(verdict: str) -> int:
+    """The place of the worst word of a verdict: 0 is the worst."""
+    places = [place for place, word in enumerate(SEVERITY) if word in verdict.split(", ")]
+    return min(places, default=len(SEVERITY))
+
+
+def read_first(rows: Sequence[Row], most: int = 3) -> list[Row]:
+    """The failed cases that tell most: for each worst word one, the worst ones first."""
+    failed = [row for row in rows if row["verdict"] not in ("ok", "skipped")]
+    chosen: dict[int, Row] = {}
+    for candidate in failed:
+        chosen.setdefault(severity(candidate["verdict"]), candidate)
+    return [chosen[place] for place in sorted(chosen)][:most]

@@ -1,0 +1,58 @@
+"""The table at the end of a run of the suite: case, verdict, one line of evidence."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import TYPE_CHECKING
+
+from pytest_gracekill.conformance.rows import read_first
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from pytest_gracekill.conformance.rows import Row
+
+_WIDTH = 100
+
+
+def table(rows: Sequence[Row]) -> Iterator[str]:
+    """The lines: the cases in the order of their names, then which ones to read first."""
+    rows = sorted(rows, key=lambda row: row["id"])
+    first = max(len(row["id"]) for row in rows) + 2
+    second = max(len(_word(row)) for row in rows) + 2
+    for row in rows:
+        head = row["id"].ljust(first) + _word(row).ljust(second)
+        yield head + _cut(row["evidence"], _WIDTH - len(head)) if row["evidence"] else head.rstrip()
+    urgent = read_first(rows)
+    if urgent:
+        yield ""
+        yield "read first:"
+    for row in urgent:
+        yield from textwrap.wrap(
+            f"{row['id']} ({row['verdict']}): {row['contract']} Failure modes: {row['modes']}.",
+            width=_WIDTH,
+            initial_indent="  ",
+            subsequent_indent="    ",
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+
+
+def headline(rows: Sequence[Row]) -> str:
+    """How many of how many were ok."""
+    ok = sum(row["verdict"] == "ok" for row in rows)
+    skipped = sum(row["verdict"] == "skipped" for row in rows)
+    broken = len(rows) - ok - skipped
+    told = f"{ok} of {len(rows)} cases ok"
+    told += f", {broken} broken" if broken else ""
+    return told + (f", {skipped} not applicable" if skipped else "")
+
+
+def _word(row: Row) -> str:
+    # one word: the others are in the failure itself
+    word, _, more = row["verdict"].partition(", ")
+    return f"{word} ..." if more else word
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 3].rstrip() + "..."

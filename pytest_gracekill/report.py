@@ -93,7 +93,11 @@ class Call:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """One trial, judged. ``str()`` is the table, ``repr()`` one line; ``check()`` asserts."""
+    """One trial, judged. ``str()`` is the table, ``repr()`` one line; ``check()`` asserts.
+
+    ``clean_up`` is what the adapter raised in its clean-up, when the trial had found something
+    itself.
+    """
 
     verdicts: Mapping[str, Verdict]
     not_judged: Mapping[str, str]
@@ -102,6 +106,7 @@ class Report:
     history: History = field(repr=False)
     longest_stall: float | None = None
     sigkill_sent: bool = False
+    clean_up: Exception | None = None
     saved: list[Path] = field(default_factory=list, repr=False)
 
     def __str__(self) -> str:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from pytest_gracekill.errors import StartError, UsageError
 
+from . import mark as marks
 from . import programfile
 from .handle import FakeQemu
 from .launch import READY_WITHIN, Launched, account, open_vm, prepare
@@ -86,9 +87,13 @@ class Child:
     @property
     def pid(self) -> int:
         """The VM's own pid, also behind a shell or a wrapper; StartError before it has started."""
+        __tracebackhide__ = True
         pid = self._unstarted.pid
         if pid is None:
-            raise StartError(f"the fake in {self.dir} has not been started: it has no pid yet")
+            raise StartError(
+                f"the fake in {self.dir} has not told its pid yet: it was not started, or only just"
+                " now; child.wait_ready() waits for it"
+            )
         return pid
 
     def wait_ready(self, timeout: float = READY_WITHIN) -> None:
@@ -97,6 +102,7 @@ class Child:
         :param timeout: in seconds.
         :raises StartError: it is not; the text has what it left behind.
         """
+        __tracebackhide__ = True
         self._unstarted.wait_ready(timeout)
 
 
@@ -129,6 +135,7 @@ class Unstarted:
             return self._news.wait_for(lambda: bool(self.starts), timeout)
 
     def wait_ready(self, timeout: float) -> None:
+        __tracebackhide__ = True
         deadline = time.monotonic() + timeout
         with self._news:
             while self.vm is None:
@@ -165,15 +172,18 @@ class Unstarted:
         """End the fake, if it was started, and give back everything; idempotent."""
         if self._telling < 0:
             return
+        # a byte: a forked child of ours, as a worker of multiprocessing is, has this end open, too
+        os.write(self._telling, b".")
+        self._thread.join(READY_WITHIN)
         os.close(self._telling)
         self._telling = -1
-        self._thread.join(READY_WITHIN)
         os.close(self._told)
         if self.vm is not None:
             self.vm.close()
             return
         self.prepared.discard()
         if self._pidfd >= 0:
+            marks.await_end(self._pidfd, 0)  # no zombie stays of a manager that forgot it
             os.close(self._pidfd)
 
     @property
@@ -190,7 +200,7 @@ class Unstarted:
     def _watch(self) -> None:
         poll = select.poll()
         poll.register(self.prepared.ready, select.POLLIN)
-        poll.register(self._told, 0)  # POLLHUP: it is over
+        poll.register(self._told, select.POLLIN)  # it is over
         text = b""
         while True:
             events = dict(poll.poll())

@@ -39,6 +39,9 @@ def failure(report: Report, names: tuple[str, ...]) -> str:
     if report.not_judged:
         reasons = "; ".join(f"{name} ({reason})" for name, reason in report.not_judged.items())
         lines += _wrapped(reasons, "not judged: ", 12)
+    if report.clean_up is not None:
+        raised = f"{type(report.clean_up).__name__}: {report.clean_up}"
+        lines += _wrapped(f"the adapter's clean-up failed, too: {raised}", "", 2)
     lines += [f"evidence: {folder}" for folder in report.saved]
     return "\n".join(lines)
 

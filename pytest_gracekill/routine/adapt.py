@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from dataclasses import dataclass
 from functools import partial
+from types import CodeType
 from typing import TYPE_CHECKING, Literal
 
 from pytest_gracekill.errors import UsageError
@@ -50,6 +51,15 @@ class Adapted:
     @property
     def name(self) -> str:
         return name_of(self.routine)
+
+    @property
+    def file(self) -> str | None:
+        """The file that the routine's own code is in, as far as it has any."""
+        routine: object = self.routine
+        while isinstance(routine, partial):
+            routine = routine.func
+        code = getattr(routine, "__code__", None)
+        return code.co_filename if isinstance(code, CodeType) else None
 
     @property
     def starts_the_vm(self) -> bool:
@@ -136,6 +146,12 @@ def adapt(routine: object, source: str = "the call") -> Adapted:
                 source=source,
             )
     form = form_of(routine)
+    if form not in MANAGERS and form_of(inspect.unwrap(routine)) in MANAGERS:
+        raise UsageError(
+            f"routine {name} is a generator function behind a decorator, such as contextmanager:"
+            " hand in the function without it",
+            source=source,
+        )
     if form in MANAGERS and kind != "child":
         raise UsageError(
             f"routine {name} is a generator with {kind!r}: a generator starts the fake itself, and"

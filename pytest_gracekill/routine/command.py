@@ -142,8 +142,8 @@ class Command:
 
     def _run(self, command: str | Sequence[str], name: str) -> Guarded:
         from pytest_gracekill.child.warden import (  # noqa: PLC0415 - only for those who run
-            RunError,
             Guarded,
+            RunError,
         )
 
         words = filled_words(command, self._values)

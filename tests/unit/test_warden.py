@@ -26,7 +26,7 @@ if sys.platform != "linux":
     pytest.skip("wardens need Linux", allow_module_level=True)
 
 from pytest_gracekill.child import warden
-from pytest_gracekill.child.warden import RunError, Guarded
+from pytest_gracekill.child.warden import Guarded, RunError
 
 Run = Callable[..., Guarded]
 GONE_WITHIN = 20.0

@@ -29,7 +29,10 @@ class Lifeline:
     def hold(self) -> None:
         """Open the mark for this very process; call again in every fork()ed one."""
         inherited = self._fd
-        self._fd = fd = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            self._fd = fd = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK)
+        except FileNotFoundError:
+            os._exit(ORPHAN)  # started when all was over
         fcntl.fcntl(fd, fcntl.F_SETOWN, os.getpid())
         fcntl.fcntl(fd, F_SETSIG, SIGKILL)
         fcntl.fcntl(fd, fcntl.F_SETFL, os.O_RDONLY | os.O_NONBLOCK | O_ASYNC)

@@ -211,7 +211,11 @@ class Callers:
     # -- an event loop
 
     def _in_loop(self) -> None:
-        from pytest_gracekill.witness.event_loop import clear, conduct  # noqa: PLC0415 - asyncio
+        from pytest_gracekill.witness.event_loop import (  # noqa: PLC0415 - brings asyncio
+            clear,
+            conduct,
+            watched,
+        )
 
         first, runner = self._actors[0], self._session.runner
         watchdog = Watchdog(self._budget, self._cut_all)
@@ -222,11 +226,10 @@ class Callers:
             self._tasks = [asyncio.create_task(self._task(actor)) for actor in self._actors]
             await asyncio.gather(*self._tasks)
 
+        contenders = self._who.tasks()
         at_entry = self._who.take()
-        with watchdog:
-            runner.run(
-                conduct(call, contenders=self._who.tasks(), on_start=lambda: self._begin(first))
-            )
+        with watched(contenders), watchdog:
+            runner.run(conduct(call, contenders=contenders, on_start=lambda: self._begin(first)))
         if watchdog.expired:
             self._cut(self._actors)  # also those that had not even begun
             with Watchdog(_AFTER_CUT, lambda: None):

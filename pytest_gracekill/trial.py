@@ -252,12 +252,20 @@ def _can_be_used_so(adapted: Adapted, values: Mapping[str, Value]) -> None:
             source=values["callers"].source,
         )
     for work in cast("Sequence[object]", given("contend")):
-        if callable(work) and form_of(work) == "coroutine" and not adapted.asynchronous:
+        # what a generator yields may be a coroutine function: that is seen when it has yielded
+        has_loop = adapted.asynchronous or adapted.form == "generator"
+        if callable(work) and form_of(work) == "coroutine" and not has_loop:
             raise UsageError(
                 f"contend={name_of(work)}: a coroutine function runs in the event loop of an async"
                 f" routine, and {adapted} is none",
                 source=values["contend"].source,
             )
+    if adapted.asynchronous and adapted.kind == "driver" and given("callers") != 1:
+        raise UsageError(
+            f"callers={given('callers')}: the routine {adapted} is async and takes a driver, and"
+            " its locks belong to threads: the callers of one loop cannot contend for them",
+            source=values["callers"].source,
+        )
     if adapted.asynchronous and asyncio._get_running_loop() is not None:  # noqa: SLF001 - the only one that does not raise
         raise UsageError(
             f"the routine {adapted} is async, and an event loop runs here already: call gracekill"

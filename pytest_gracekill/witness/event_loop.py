@@ -121,9 +121,9 @@ async def conduct(
     contenders: Sequence[LoopContender],
     on_start: Callable[[], object],
 ) -> object:
-    """Await ``call()`` while the contenders (one at least) work in the same loop.
+    """Await ``call()`` while the contenders (one at least) work in the same loop; its result.
 
-    Returns what it returns. ``on_start`` is called when they have come to their pace, just before. Whatever happens, no task
+    ``on_start`` is called when they have come to their pace, just before. Whatever happens, no task
     of the contenders is left.
     """
     tasks = [
@@ -186,12 +186,16 @@ def watched(contenders: Sequence[LoopContender]) -> Iterator[None]:
     beats = [contender for contender in contenders if contender.name == PULSE]
 
     def look() -> None:
-        longest = _LATE * 1e9
+        longest, seen = int(_LATE * 1e9), 0
         while not over.wait(_BETWEEN_LOOKS):
             for beat in beats:
-                since = beat.current
-                if since is not None and time.monotonic_ns() - since > longest:
-                    longest = time.monotonic_ns() - since
+                since = beat.current or time.monotonic_ns()
+                late = time.monotonic_ns() - since
+                if late <= longest:
+                    continue
+                longest = late
+                if since != seen:  # once: in the end it may stand where the harness looks around
+                    seen = since
                     beat.stood_in = current_stack(ident)
 
     thread = threading.Thread(target=look, name="gracekill:pulse-1", daemon=True)

@@ -21,15 +21,19 @@ from .disk import Disk, create
 from .journal import Journal
 from .knobs import MEANINGS, Knobs
 from .limits import TRAITS, WORDS
-from .program import blockformat
+from .program import blockformat, command_line, probe
+from .program.chardev import Unusable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import NoReturn
 
+_SOMEBODY_ELSES = ("reaped", "zombie", "daemon")
 _EXAMPLES = """\
 examples:
   fake-qemu --disk vm.img --journal vm.journal --pidfile vm.pid --flush-time 2
   fake-qemu --disk vm.img --journal vm.journal --on-term crash:at=40,signal=9
+  fake-qemu --disk vm.img --journal vm.journal -- -qmp stdio -no-shutdown
   fake-qemu audit --disk vm.img --journal vm.journal
 """
 
@@ -39,17 +43,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given[:1] == ["audit"]:
         return _audit(given[1:])
+    given, qemus = _parted(given)
     parser = _parser()
     options = vars(parser.parse_args(given))
     try:
-        return _become(options)
+        knobs = _knobs(options)
+        text = _answer(qemus, knobs)
+        if text is not None:
+            sys.stdout.write(text)
+            return 0
+        _become(knobs, options, qemus)
     except UsageError as error:
         parser.error(str(error))
+
+
+def _parted(given: list[str]) -> tuple[list[str], list[str]]:
+    """Split into our own options and QEMU's, which come after `--`."""
+    end = given.index("--") if "--" in given else len(given)
+    return given[:end], given[end + 1 :]
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="fake-qemu",
+        usage="%(prog)s --disk FILE --journal FILE [OPTION ...] [-- QEMU-OPTION ...]",
         description=(
             "Be a VM process that keeps acknowledged writes in memory and flushes them when it "
             "is asked to end, as QEMU does. Runs in the foreground."
@@ -76,8 +93,11 @@ def _parser() -> argparse.ArgumentParser:
     life.add_argument(
         "--while", metavar="PID", help="SIGKILL everything of the fake when this process has ended"
     )
+    files.add_argument("--qmp", metavar="SOCKET", help="where QMP listens (default: none)")
     knobs = parser.add_argument_group("knobs")
     for field in dataclasses.fields(Knobs):
+        if field.name == "qmp":
+            continue
         shown = "none" if field.name == "helper" else field.default
         words = TRAITS if field.name == "helper" else WORDS.get(field.name, ())
         knobs.add_argument(
@@ -90,21 +110,31 @@ def _parser() -> argparse.ArgumentParser:
         "--on-term crash:at=BLOCK,exit=N  crash:at=BLOCK,signal=N  stop:at=BLOCK; "
         "--flush-profile stall:at=BLOCK,seconds=N",
     )
+    parser.add_argument_group(
+        "QEMU's options",
+        "after --: -qmp, -chardev and -mon, -pidfile, -daemonize, -S, -no-shutdown, -no-reboot, "
+        "-version and -help are honoured, the others ignored",
+    )
     return parser
 
 
-def _become(options: dict[str, object]) -> int:
-    if not hasattr(os, "pidfd_open"):
-        raise UsageError("the fake needs Linux", source="the platform")
-    values, sources = {}, {}
+def _knobs(options: dict[str, object]) -> Knobs:
+    values: dict[str, object] = {"qmp": options["qmp"] is not None}
+    sources = {"qmp": "--qmp"}
     for field in dataclasses.fields(Knobs):
         text = options[field.name]
-        if isinstance(text, str):
+        if isinstance(text, str) and field.name != "qmp":
             values[field.name] = wording.read(field.name, text)
             sources[field.name] = "--" + field.name.replace("_", "-")
-    knobs = Knobs.from_values(values, sources)
+    return Knobs.from_values(values, sources)
+
+
+def _become(knobs: Knobs, options: dict[str, object], qemus: list[str]) -> NoReturn:
+    if not hasattr(os, "pidfd_open"):
+        raise UsageError("the fake needs Linux", source="the platform")
     lifetime = _lifetime(str(options["lifetime"]))
     image, journal, pid_file = options["disk"], options["journal"], options["pidfile"]
+    qmp = options["qmp"]
     assert isinstance(image, Path)
     assert isinstance(journal, Path)
     while_pidfd = _while(options["while"])
@@ -120,10 +150,27 @@ def _become(options: dict[str, object]) -> int:
         journal=journal,
         disk=image,
         pid_file=pid_file if isinstance(pid_file, Path) else directory / "pid",
+        qmp=Path(qmp) if isinstance(qmp, str) else None,
     )
     holder.start(directory, lifetime, while_pidfd)
-    command = programfile.argv(program)
+    command = [*programfile.argv(program), *qemus]
     os.execv(command[0], command)  # noqa: S606  # this process is to be the fake
+
+
+def _answer(qemus: list[str], knobs: Knobs) -> str | None:
+    """Return what is to be printed when QEMU is only asked a question; check its options."""
+    source = "the options after --"
+    try:
+        text = probe.answer(qemus)
+        asked = command_line.understand(qemus) if text is None else None
+    except Unusable as refused:
+        raise UsageError(str(refused), source=source) from None
+    if asked is not None and asked.daemonize and knobs.topology in _SOMEBODY_ELSES:
+        raise UsageError(
+            f"-daemonize with topology {knobs.topology}: the VM is somebody else's child already",
+            source=source,
+        )
+    return text
 
 
 def _lifetime(text: str) -> float:

@@ -49,7 +49,11 @@ TOPOLOGIES = {
     "leaderless": set(),
 }
 HELPERS = "helpers=2, helper={'session', 'ignores_term'}"
-KNOBS = {"alone": "", "helpers": HELPERS, "stopped": f"on_term=Stop(at=1), {HELPERS}"}
+KNOBS = {
+    "alone": "",
+    "helpers": f"qmp=True, {HELPERS}",
+    "stopped": f"on_term=Stop(at=1), {HELPERS}",
+}
 
 # left alone, the flush would take three times as long as anything here waits
 TRIAL = """
@@ -64,6 +68,24 @@ def patient(driver, domain, flags):
 
 def test_trial(gracekill):
     gracekill({routine}, topology={topology!r}, flush_time=60, blocks=600, {knobs})
+"""
+
+DAEMON = """
+import os, signal, subprocess
+from pytest_gracekill import Stop
+
+def manager(child):
+    options = ["-daemonize", "-qmp", "unix:q,server=on,wait=off"]
+    subprocess.run([*child.argv, *options], check=True, cwd=child.dir)
+    child.wait_ready()
+    def stop():
+        pidfd = os.pidfd_open(child.pid)
+        signal.pidfd_send_signal(pidfd, signal.SIGTERM)
+        signal.sigtimedwait((), 600)
+    yield stop
+
+def test_trial(gracekill):
+    gracekill(manager, flush_time=60, blocks=600, {knobs})
 """
 
 # a shell that puts its job in the background has it ignore SIGINT, and children inherit that
@@ -93,7 +115,7 @@ class Run:
 
 
 class StartTrial(Protocol):
-    def __call__(self, topology: str, knobs: str) -> Run: ...
+    def __call__(self, topology: str, knobs: str, trial: str = ...) -> Run: ...
 
 
 def ended(pidfd: int, deadline: float) -> bool:
@@ -169,10 +191,10 @@ def start_trial(pytester: pytest.Pytester) -> Iterator[StartTrial]:
     runs: list[subprocess.Popen[bytes]] = []
     pidfds: list[int] = []
 
-    def start(topology: str, knobs: str) -> Run:
+    def start(topology: str, knobs: str, trial: str = TRIAL) -> Run:
         routine = "popen_wait" if topology in ("child", "leaderless") else "patient"
         module = pytester.makepyfile(
-            TRIAL.format(routine=routine, topology=topology, knobs=KNOBS[knobs])
+            trial.format(routine=routine, topology=topology, knobs=KNOBS[knobs])
         )
         basetemp, output = pytester.path / "basetemp", pytester.path / "output"
         options = ["-p", "no:randomly", "-p", "no:cacheprovider", f"--basetemp={basetemp}"]
@@ -241,6 +263,16 @@ def test_nothing_outlives_pytest(
         assert run.pytest.returncode == pytest.ExitCode.INTERRUPTED, text
         assert "KeyboardInterrupt" in text
         assert not list(run.basetemp.glob(FOLDERS)), "the fake's folder is left behind"
+
+
+@pytest.mark.parametrize("knobs", KNOBS)
+def test_no_vm_that_was_daemonised_outlives_pytest(start_trial: StartTrial, knobs: str) -> None:
+    """With `-daemonize` it is nobody's child, in a session of its own."""
+    run = start_trial("child", knobs, DAEMON)
+    check_all_are_watched(run, "child", knobs)
+    run.pytest.kill()
+    assert not run.alive(GONE_WITHIN), f"still there {GONE_WITHIN:g} s after SIGKILL: {run}"
+    run.pytest.wait(ENDED_WITHIN)
 
 
 HANGS = """

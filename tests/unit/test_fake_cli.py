@@ -5,6 +5,7 @@ import dataclasses
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -105,6 +106,71 @@ def test_an_audit_of_nothing_is_no_traceback(tmp_path: Path) -> None:
     assert done.stderr == ""
 
 
+def test_qmp_and_qemus_options_behind_two_dashes(start: Start, tmp_path: Path) -> None:
+    fake = start(
+        "--flush-time", "0.1", "--qmp", "q", "--", "-m", "64", "-qmp", "stdio", "-name", "x"
+    )
+    assert fake.stdout is not None
+    assert fake.stdout.readline().startswith(b'{"QMP": ')
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(20)
+        client.connect(str(tmp_path / "q"))
+        client.sendall(
+            b"{'execute': 'qmp_capabilities'}{'execute': 'query-name'}{'execute': 'quit'}"
+        )
+        told = b"".join(iter(lambda: client.recv(4096), b"")).decode().splitlines()
+    assert told[1:3] == ['{"return": {}}', '{"return": {"name": "x"}}']
+    assert '"reason": "host-qmp-quit"' in told[3]
+    assert told[4:] == ['{"return": {}}']
+    assert fake.wait(20) == 0
+    assert audit(tmp_path).returncode == 0
+    assert not (tmp_path / "q").exists()
+    await_empty(tmp_path / "tmp")
+
+
+def test_a_daemonised_fake_ends_with_its_lifetime(tmp_path: Path) -> None:
+    files = ["--disk", "d", "--journal", "j", "--pidfile", "p", "--lifetime", "2"]
+    (tmp_path / "tmp").mkdir()
+    done = subprocess.run(
+        [*COMMAND, *files, "--", "-daemonize", "-pidfile", "p2"],
+        cwd=tmp_path, timeout=60, capture_output=True, check=False,
+        env=os.environ | {"TMPDIR": str(tmp_path / "tmp")},
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    assert (tmp_path / "p").read_text() == (tmp_path / "p2").read_text()
+    assert Journal(tmp_path / "j").last("ready") is not None
+    await_empty(tmp_path / "tmp")
+    assert Journal(tmp_path / "j").last("exit") is None
+    assert state(int((tmp_path / "p").read_text())) in ("", "Z")
+
+
+def test_a_question_to_qemu_makes_no_fake(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [*COMMAND, "--disk", "d", "--journal", "j", "--", "-version"],
+        cwd=tmp_path, timeout=60, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0
+    assert done.stdout.startswith("QEMU emulator version 7.2.22 (Debian ")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (["--", "-qmp"], "-qmp: requires an argument (from the options after --)"),
+        (
+            ["--topology", "daemon", "--", "-daemonize"],
+            "-daemonize with topology daemon: the VM is somebody else's child already",
+        ),
+    ],
+)
+def test_qemus_options_are_checked_before_anything_is_made(
+    tmp_path: Path, options: list[str], text: str
+) -> None:
+    assert text in refused(tmp_path, *options)
+    assert not list(tmp_path.iterdir())
+
+
 def test_every_knob_is_an_option_with_its_default() -> None:
     done = subprocess.run(
         [*COMMAND, "--help"], capture_output=True, text=True, timeout=60, check=True,
@@ -114,7 +180,7 @@ def test_every_knob_is_an_option_with_its_default() -> None:
         option = "--" + field.name.replace("_", "-")
         parts = [f"--{part}" for part in done.stdout.split("\n  --")]
         (line,) = [part for part in parts if part.startswith(option + " ") and "default" in part]
-        shown = "none" if field.name == "helper" else field.default
+        shown = "none" if field.name in ("helper", "qmp") else field.default
         assert f"(default: {shown})" in " ".join(line.split())
 
 

@@ -67,8 +67,9 @@ class Control:
     def take(self, until: float) -> "_signal.struct_siginfo | Later | None":
         """Serve the clients until a signal comes, or a command that asks the VM to end.
 
-        :return: None when it is `until` (monotonic seconds).
+        :return: None when it is `until` (monotonic seconds), or the guest was stopped or went on.
         """
+        running = self._machine.running
         while True:
             signal = self._machine.take(0.0)
             if signal is not None:
@@ -79,7 +80,7 @@ class Control:
                     self._note(later)
                     return later
             left = until - monotonic()
-            if left <= 0:
+            if left <= 0 or self._machine.running is not running:
                 return None
             self._attend(None if left == float("inf") else left * 1000)
 

@@ -31,6 +31,7 @@ INTERNAL = (WAKE, SIGALRM)
 DIRTY_OFFSET = 64  # of blockformat, which is not imported before readiness
 WRITE_EVERY = 0.002  # seconds between two writes of a writing guest
 GUEST_FLUSH_EVERY = 16  # writes between two flushes by a flushing guest
+BUSY = "the guest is busy"
 QUIET = 0.02  # seconds without a signal after which there is time to get ready for the flush
 
 
@@ -200,12 +201,15 @@ class Machine:
             from . import flushing  # noqa: F401, PLC0415  # now there is time to load it
         due = monotonic()
         while True:
-            busy = self.configuration.guest != "idle" and self.running
-            due = max(due + WRITE_EVERY, monotonic()) if busy else float("inf")
-            taken = take(due)
+            until = float("inf")
+            if self.configuration.guest != "idle" and self.running:
+                due = until = max(due + WRITE_EVERY, monotonic())
+            taken = take(until)
             if taken is not None:
                 return taken
-            self._write_as_guest()
+            # a monitor may have stopped the guest meanwhile, or let it go on
+            if self.running and monotonic() >= until:
+                self._write_as_guest()
 
     def _write_as_guest(self) -> None:
         block = self._writes % self.configuration.blocks
@@ -287,8 +291,7 @@ class Machine:
 
 def _refuse(request: "_signal.struct_siginfo | Later") -> None:
     if isinstance(request, _signal.struct_siginfo):
-        what = f"signal {request.si_signo}"
+        say(f"refusing to terminate on signal {request.si_signo}: {BUSY}")
     else:
-        what = request.command
-        request.answer("the guest is busy")
-    say(f"refusing to terminate on {what}: the guest is busy")
+        say(f"refusing to terminate on {request.command}: {BUSY}")
+        request.answer(BUSY)

@@ -167,15 +167,17 @@ class SignalRecorder:
             return "our own process", False, callable(signal.getsignal(signum))
         whose = self._whose(pid)
         if whose is None:
-            # nobody has this pid: the kernel says so better than we do
-            return f"a stranger (pid {pid})", False, not Path(f"/proc/{pid}").exists()
+            # where nobody has this pid, the kernel says so better than we do
+            return f"a stranger (pid {pid})", False, _takes_no_signal(pid)
         return whose, whose == "the VM", True
 
     def _target_of_group(self, group: int, _signum: int) -> tuple[str, bool, bool]:
         if group in (0, os.getpgrp()):
             return "our own process group", False, False
         members = list(_members(group))
-        strangers = [pid for pid in members if self._whose(pid) is None]
+        strangers = [
+            pid for pid in members if self._whose(pid) is None and not _takes_no_signal(pid)
+        ]
         if strangers:
             return f"process group {group} with strangers ({strangers})", False, False
         has_vm = any(self._whose(pid) == "the VM" for pid in members)
@@ -187,6 +189,20 @@ class SignalRecorder:
             # no process, or one that is gone: the kernel answers EBADF or ESRCH
             return f"pidfd {fd}", False, True
         return self._target_of_kill(pid, signum)
+
+
+def _takes_no_signal(pid: int) -> bool:
+    """Nobody has this pid, or a zombie has, such as a helper that the VM has not reaped.
+
+    A zombie has let go of the mark by which it could be known.
+    """
+    proc = Path(f"/proc/{pid}")
+    try:
+        state = (proc / "stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2]
+        # a leader that has ended looks the same while other threads of its process go on
+        return state.split()[0] == "Z" and len(list((proc / "task").iterdir())) == 1
+    except OSError:
+        return True
 
 
 def _members(group: int) -> Iterator[int]:

@@ -17,7 +17,7 @@ _MODULES = sorted(path.stem for path in Path(__file__).parent.glob("test_*.py"))
 def _public() -> dict[str, object]:
     """Every case, and the fixture that they share."""
     # only here: the modules import pytest, and the plugin's start must not pay for it
-    names = {"contract": import_module(f"{__name__}.contract").contract}
+    names = {"contract": import_module(f"{__name__}.terms").contract}
     for module in (import_module(f"{__name__}.{stem}") for stem in _MODULES):
         names |= {
             name: value

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from pytest_gracekill.conformance.contract import contract
+from pytest_gracekill.conformance.terms import contract
 
 __all__ = ["contract"]

@@ -23,7 +23,7 @@ from pytest_gracekill.participants import vm_ends
 from pytest_gracekill.routine.model import Driver
 from pytest_gracekill.routine.session import Session
 from pytest_gracekill.trial import default_topology
-from pytest_gracekill.verdicts.evidence import TOLERANCE
+from pytest_gracekill.verdicts.evidence import REQUESTS, TOLERANCE
 from pytest_gracekill.witness.history import History
 from pytest_gracekill.witness.signals import SignalRecorder
 from pytest_gracekill.witness.watchdog import Watchdog
@@ -43,8 +43,13 @@ _AFTER_CUT = 1.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fate:
-    """What became of one VM, and what its call reported (an exception as its text)."""
+    """What became of one VM, and what its call reported (an exception as its text).
 
+    When it was asked to stop, and when it ended, are CLOCK_MONOTONIC nanoseconds.
+    """
+
+    asked_ns: int | None
+    ended_ns: int | None
     alive: bool
     lost: int
     error: str | None
@@ -61,6 +66,22 @@ class Outcome:
     elapsed: float
     hung: bool
     fates: tuple[Fate, ...]
+
+    @property
+    def at_once(self) -> int:
+        """How many VMs were on their way out at the same moment, at the most."""
+        spans = [(fate.asked_ns, fate.ended_ns) for fate in self.fates]
+        return max(
+            (
+                sum(
+                    asked is not None and asked <= moment and (ended is None or moment < ended)
+                    for asked, ended in spans
+                )
+                for moment, _ in spans
+                if moment is not None
+            ),
+            default=0,
+        )
 
     def __str__(self) -> str:
         return f"{len(self.fates)} VMs in {self.elapsed:.3f} s"
@@ -225,8 +246,12 @@ class Fleet:
         for vm, vessel in zip(self._vms, self._vessels, strict=True):
             running = vm if isinstance(vm, FakeQemu) else vm.vm
             assert running is not None
+            ended = running.exit
+            asked = [e.at_ns for e in running.journal.entries() if e.event in REQUESTS]
             fates.append(
                 Fate(
+                    asked_ns=min(asked, default=None),
+                    ended_ns=None if ended is None else int(ended.at * 1e9),
                     alive=not vm_ends(running, TOLERANCE),
                     lost=len(running.disk.audit().lost),
                     error=vessel.error,

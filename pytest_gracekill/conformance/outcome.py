@@ -8,7 +8,7 @@ import pytest
 
 from pytest_gracekill.conformance import rows
 from pytest_gracekill.conformance.cases import described
-from pytest_gracekill.conformance.contract import REMARKS
+from pytest_gracekill.conformance.terms import REMARKS
 from pytest_gracekill.fixtures import REPORTS
 
 if TYPE_CHECKING:

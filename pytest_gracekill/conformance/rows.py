@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pytest_gracekill.conformance.cases import Case
-    from pytest_gracekill.report import Report
+    from pytest_gracekill.report import Report, Verdict
 
 #: The name under which a report of pytest's has the row of its case.
 ATTRIBUTE = "gracekill_case"
@@ -73,13 +73,16 @@ def of_failure(message: str, reports: Sequence[Report]) -> tuple[str, str]:
     said = headline.removeprefix("gracekill: ")
     # the report that failed is the last one: what comes after a failure is not run
     for report in reversed(reports):
-        for verdict in report.verdicts.values():
-            if verdict.status != "ok" and verdict.headline in said:
-                words = [verdict.word, *verdict.also]
-                words = ["UNKNOWN"] if verdict.status == "unknown" else words
-                return ", ".join(words), verdict.evidence
+        found = [v for v in report.verdicts.values() if v.status != "ok" and v.headline in said]
+        if found:
+            words = [word for v in found for word in _words(v)]
+            return ", ".join(words), found[0].evidence
     word, _, why = said.partition(" (")
     return word, why.removesuffix(")")
+
+
+def _words(verdict: Verdict) -> tuple[str, ...]:
+    return ("UNKNOWN",) if verdict.status == "unknown" else (verdict.word, *verdict.also)
 
 
 def of_success(reports: Sequence[Report], remarks: Sequence[str]) -> tuple[str, str]:

@@ -11,7 +11,7 @@ from pytest_gracekill.conformance.disturbances import interrupted_waits, keyboar
 from pytest_gracekill.conformance.wallclock import clock_set
 
 if TYPE_CHECKING:
-    from pytest_gracekill.conformance.contract import Contract
+    from pytest_gracekill.conformance.terms import Contract
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5])

@@ -10,7 +10,7 @@ from pytest_gracekill import Crash, KillFlags, Stop
 from pytest_gracekill.conformance.cases import waits_full_grace
 
 if TYPE_CHECKING:
-    from pytest_gracekill.conformance.contract import Contract
+    from pytest_gracekill.conformance.terms import Contract
 
 
 @waits_full_grace

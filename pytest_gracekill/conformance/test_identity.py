@@ -13,18 +13,18 @@ import pytest
 from pytest_gracekill.child.handle import spawn
 from pytest_gracekill.child.knobs import Knobs
 from pytest_gracekill.conformance.apart import CannotError, Failed, enter_pid_namespace, perform
-from pytest_gracekill.conformance.contract import not_judged
 from pytest_gracekill.conformance.disturbances import status_taken
 from pytest_gracekill.conformance.refusal import (
     command_without_rights,
     refused,
     without_rights,
 )
+from pytest_gracekill.conformance.terms import not_judged
 from pytest_gracekill.routine.external import External
 from pytest_gracekill.witness.history import History
 
 if TYPE_CHECKING:
-    from pytest_gracekill.conformance.contract import Contract
+    from pytest_gracekill.conformance.terms import Contract
     from pytest_gracekill.report import Report
 
 

@@ -136,7 +136,9 @@ def _killed_early(evidence: Evidence) -> Finding | None:
         return None
     if grace >= promise.survive - TOLERANCE:
         return None
-    figures = f"the flush needed {promise.survive:.2f} s, the grace was {grace:.2f} s"
+    longer = promise.survive > evidence.knobs.flush_total + TOLERANCE
+    what = "it promises to survive" if longer else "the flush needed"
+    figures = f"{what} {promise.survive:.2f} s, the grace was {grace:.2f} s"
     return (
         "KILLED EARLY",
         f"{_sequence(evidence)}; {figures}",

@@ -1,0 +1,252 @@
+"""The suite as a user runs it: on what routine, from where, with what at its end."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+SUITE = ("--pyargs", "pytest_gracekill.conformance")
+
+#: Without the plugins of our own environment: workers that load them all start slowly.
+QUIET = [f"-pno:{name}" for name in ("randomly", "cacheprovider", "labgrid", "xprocess")]
+
+#: Some cases that are quick, of each kind; all but the last pass with each routine below.
+QUICK = ("-k", "flush_within or crash or dead_already")
+
+TOOL = """
+import os, select, signal, subprocess
+
+def destroy(pid):
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        signal.pidfd_send_signal(pidfd, signal.SIGTERM)
+        select.select([pidfd], [], [], 10.0)
+    except ProcessLookupError:
+        return
+    finally:
+        os.close(pidfd)
+
+def impatient(popen):
+    popen.terminate()
+    try:
+        popen.wait(5)
+    except subprocess.TimeoutExpired:
+        popen.kill()
+        popen.wait()
+"""
+
+CONFTEST = """
+import pytest
+from vmtool import destroy
+
+@pytest.fixture
+def kill_routine():
+    return destroy
+"""
+
+MODULE = """
+import pytest
+from pytest_gracekill.conformance import *
+from vmtool import destroy
+
+@pytest.fixture
+def kill_routine():
+    return destroy
+"""
+
+
+@pytest.fixture
+def run(pytester: pytest.Pytester) -> Callable[..., pytest.RunResult]:
+    """A checkout that is not installed, with its tool below the rootdir."""
+    pytester.path.joinpath("vmtool.py").write_text(TOOL)
+    pytester.makeini("[pytest]\n")
+
+    def run(*arguments: str) -> pytest.RunResult:
+        return pytester.runpytest_subprocess(*QUIET, *arguments, timeout=100)
+
+    return run
+
+
+def rows_of(done: pytest.RunResult) -> dict[str, str]:
+    """Case -> verdict, from the table at the end."""
+    table = done.stdout.str().partition("== gracekill: ")[2]
+    found = re.findall(r"^([a-z_]+(?:\[[^]]+\])?)  +(.+?)(?:  .*)?$", table, re.MULTILINE)
+    return dict(found)
+
+
+# -- whose routine
+
+
+def test_by_option_in_a_checkout_that_is_not_installed(
+    run: Callable[..., pytest.RunResult],
+) -> None:
+    done = run(
+        *SUITE, *QUICK, "--gracekill-routine=vmtool:destroy", "--gracekill-survive=0.5", "-n2"
+    )
+    done.assert_outcomes(passed=5)
+    done.stdout.fnmatch_lines(["*== gracekill: 5 of 5 cases ok ==*"])
+
+
+def test_by_the_conftest_of_the_rootdir(
+    run: Callable[..., pytest.RunResult], pytester: pytest.Pytester
+) -> None:
+    pytester.makeconftest(CONFTEST)
+    run(*SUITE, *QUICK, "--gracekill-survive=0.5").assert_outcomes(passed=5)
+
+
+def test_beside_import_star_where_ones_own_fixtures_apply(
+    run: Callable[..., pytest.RunResult], pytester: pytest.Pytester
+) -> None:
+    pytester.makepyfile(test_mine=MODULE)
+    done = run("test_mine.py", *QUICK, "--gracekill-survive=0.5")
+    done.assert_outcomes(passed=5)
+    assert set(rows_of(done).values()) == {"ok"}
+
+
+def test_what_it_survives_may_be_said_by_a_marker(
+    run: Callable[..., pytest.RunResult], pytester: pytest.Pytester
+) -> None:
+    marked = f"{MODULE}\npytestmark = pytest.mark.gracekill(survive=0.5)\n"
+    pytester.makepyfile(test_mine=marked)
+    run("test_mine.py", "-k", "flush_within").assert_outcomes(passed=2)
+
+
+def test_what_it_survives_has_to_be_said(run: Callable[..., pytest.RunResult]) -> None:
+    done = run(*SUITE, "-k", "flush_within", "--gracekill-routine=vmtool:destroy")
+    done.assert_outcomes(errors=2)
+    done.stdout.fnmatch_lines(["*the suite must know what the routine promises to survive*"])
+    done.stdout.fnmatch_lines(["flush_within_the_promise?0.1?  ERROR at setup  the suite must*"])
+
+
+@pytest.mark.parametrize("names", ["check_*.py", "test_*.py *_test.py", "*.py"])
+def test_it_is_collected_whatever_python_files_says(
+    run: Callable[..., pytest.RunResult], pytester: pytest.Pytester, names: str
+) -> None:
+    pytester.makeini(f"[pytest]\npython_files = {names}\n")
+    done = run(*SUITE, "--collect-only", "-q", "--gracekill-routine=vmtool:destroy")
+    assert done.ret == 0
+    collected = [line.partition("::")[2] for line in done.outlines if "::test_" in line]
+    assert len(collected) == len(set(collected)) >= 24
+
+
+def test_long_cases_start_first_also_when_others_are_shuffled(
+    run: Callable[..., pytest.RunResult], pytester: pytest.Pytester
+) -> None:
+    pytester.makepyfile(test_own="def test_mine(): pass\ndef test_other(): pass\n")
+    done = pytester.runpytest_subprocess(
+        "-p", "randomly", "-p", "randomly", "--collect-only", "-q", "test_own.py", *SUITE
+    )
+    names = [line.partition("::")[2] for line in done.outlines if "::test_" in line]
+    ours = [name for name in names if name not in ("test_mine", "test_other")]
+    long = [
+        "flush_of_nearly",
+        "flush_beyond_the_promise_forced",
+        "flush_beyond_the_promise_graceful",
+        "never_ends",
+        "ignores",
+        "is_stopped",
+        "killed_vm",
+        "set_back",
+    ]
+    assert all(any(word in name for word in long) for name in ours[:16:2]), ours
+
+
+# -- what it says
+
+
+def test_every_failing_case_is_told_with_its_words_and_the_one_to_read_first(
+    run: Callable[..., pytest.RunResult], pytester: pytest.Pytester
+) -> None:
+    pytester.path.joinpath("vmtool.py").write_text(
+        "import os, signal\n\ndef destroy(pid):\n    os.kill(pid, signal.SIGKILL)\n"
+    )
+    done = run(
+        *SUITE,
+        "--gracekill-routine=vmtool:destroy",
+        "--gracekill-survive=0.5",
+        "-n4",
+        "-k",
+        "flush_within or dead_already or other_work",
+        "--tb=line",
+        "--junit-xml=junit.xml",
+    )
+    done.assert_outcomes(failed=3, skipped=4)
+    rows = rows_of(done)
+    assert rows["flush_within_the_promise[0.1]"] == "DATA LOST ..."
+    assert rows["other_work_goes_on[same]"] == "skipped"
+    assert rows["dead_already"] in ("EARLY", "RAISED")
+    done.stdout.fnmatch_lines(
+        [
+            "*== gracekill: 0 of 7 cases ok, 3 broken, 4 not applicable ==*",
+            "read first:",
+            "  flush_within_the_promise?0.?? (DATA LOST, *): A VM that flushes well within the*",
+        ]
+    )
+    assert "DATA LOST" in pytester.path.joinpath("junit.xml").read_text()
+
+
+def test_assertions_explain_themselves_in_both(
+    run: Callable[..., pytest.RunResult], pytester: pytest.Pytester
+) -> None:
+    pytester.path.joinpath("vmtool.py").write_text(
+        "import time\n\ndef destroy(driver, domain, flags):\n    time.sleep(1)\n"
+    )
+    pytester.makepyfile(test_mine=MODULE)
+    nowait = ("-k", "test_not_permitted and injected", "--gracekill-survive=0.5")
+    by_option = run(*SUITE, *nowait, "--gracekill-routine=vmtool:destroy")
+    beside = run("test_mine.py", *nowait)
+    for done in (by_option, beside):
+        done.assert_outcomes(failed=1)
+        done.stdout.fnmatch_lines(["E*AssertionError: gracekill: LEAKED*"])
+
+
+def test_no_table_without_cases(run: Callable[..., pytest.RunResult], tmp_path: Path) -> None:
+    tmp_path.joinpath("test_own.py").write_text("def test_mine(): pass\n")
+    run(str(tmp_path / "test_own.py")).stdout.no_fnmatch_line("*gracekill:*")
+
+
+# -- the verdicts on two routines, whole
+
+
+def test_the_built_in_routine_passes_every_case(run: Callable[..., pytest.RunResult]) -> None:
+    done = run(*SUITE, "-n8", "--gracekill-survive=1.5")
+    rows = rows_of(done)
+    assert len(rows) >= 24
+    skipped = {name for name, verdict in rows.items() if verdict == "skipped"}
+    assert skipped <= {
+        "helpers_of_a_killed_vm",
+        "pid_that_is_used_again",  # where the kernel gives no namespace
+        "not_permitted[by the kernel]",  # where we are not root
+    }
+    assert {verdict for name, verdict in rows.items() if name not in skipped} == {"ok"}, rows
+
+
+def test_terminate_wait_kill_fails_exactly_where_it_must(
+    run: Callable[..., pytest.RunResult],
+) -> None:
+    done = run(*SUITE, "-n8", "--gracekill-survive=10", "--gracekill-routine=vmtool:impatient")
+    broken = {name: word for name, word in rows_of(done).items() if word not in ("ok", "skipped")}
+    assert set(broken) == {
+        "flush_within_the_promise[0.5]",
+        "flush_of_nearly_the_promise",
+        "flush_beyond_the_promise_forced",
+        "vm_that_never_ends",
+        "vm_that_ignores_sigterm",
+        "vm_that_is_stopped",
+        "clock_set_back",
+        "helpers_of_a_killed_vm",
+        "behind_a_wrapper",
+    }
+    assert broken.pop("behind_a_wrapper") == "LEAKED"
+    assert broken.pop("flush_of_nearly_the_promise") == "DATA LOST ..."
+    for name, words in broken.items():
+        assert words.removesuffix(" ...") in ("KILLED EARLY", "DATA LOST"), name

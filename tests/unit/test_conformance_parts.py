@@ -42,7 +42,9 @@ if TYPE_CHECKING:
     from pytest_gracekill.child.program.lifeline import Lifeline
 
 CASES: dict[str, Callable[..., object]] = {
-    name: getattr(conformance, name) for name in conformance.__all__ if name.startswith("test_")
+    name: getattr(conformance, name)
+    for name in cast("list[str]", conformance.__all__)
+    if name.startswith("test_")
 }
 
 # -- the cases

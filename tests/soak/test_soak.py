@@ -204,7 +204,7 @@ def test_lock_order_retake_never_hangs(
     )
 
 
-@pytest.mark.parametrize("directory", ["unit", "plugin"])
+@pytest.mark.parametrize("directory", ["unit", "plugin", "field"])
 def test_the_suite_again_and_again(
     run_pytests: RunPytests, summarise: Summarise, tmp_path: Path, directory: str
 ) -> None:

@@ -255,7 +255,8 @@ def _status(popen: subprocess.Popen[bytes]) -> str:
 
 def account(what: str, directory: Path) -> str:
     """Return what happened, with everything that the fake left behind about it."""
-    stderr = (directory / "stderr").read_text(encoding="utf-8", errors="replace").strip()
+    kept = directory / "stderr"  # not of one that somebody else has started
+    stderr = kept.read_text(encoding="utf-8", errors="replace").strip() if kept.exists() else ""
     tail = [str(entry) for entry in Journal(directory / "journal").entries()[-5:]]
     journal = "\n  ".join(tail) or "(empty)"
     return (

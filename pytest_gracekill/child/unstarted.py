@@ -20,7 +20,7 @@ from pytest_gracekill.errors import StartError, UsageError
 from . import mark as marks
 from . import programfile
 from .handle import FakeQemu
-from .launch import READY_WITHIN, Launched, account, open_vm, prepare
+from .launch import GONE_WITHIN, READY_WITHIN, Launched, account, open_vm, prepare
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -183,7 +183,7 @@ class Unstarted:
             return
         self.prepared.discard()
         if self._pidfd >= 0:
-            marks.await_end(self._pidfd, 0)  # no zombie stays of a manager that forgot it
+            marks.await_end(self._pidfd, GONE_WITHIN)  # no zombie stays of a manager that forgot it
             os.close(self._pidfd)
 
     @property

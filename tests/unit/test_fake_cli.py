@@ -17,7 +17,7 @@ import pytest
 from pytest_gracekill.child.disk import Disk
 from pytest_gracekill.child.journal import Journal
 from pytest_gracekill.child.knobs import Knobs
-from pytest_gracekill.child.mark import state
+from pytest_gracekill.child.mark import await_end, state
 
 COMMAND = [sys.executable, "-m", "pytest_gracekill.child.cli"]
 Start = Callable[..., subprocess.Popen[bytes]]
@@ -128,20 +128,27 @@ def test_qmp_and_qemus_options_behind_two_dashes(start: Start, tmp_path: Path) -
     await_empty(tmp_path / "tmp")
 
 
-def test_a_daemonised_fake_ends_with_its_lifetime(tmp_path: Path) -> None:
-    files = ["--disk", "d", "--journal", "j", "--pidfile", "p", "--lifetime", "2"]
+def test_a_daemonised_fake_ends_with_whom_it_is_tied_to(tmp_path: Path) -> None:
     (tmp_path / "tmp").mkdir()
-    done = subprocess.run(
-        [*COMMAND, *files, "--", "-daemonize", "-pidfile", "p2"],
-        cwd=tmp_path, timeout=60, capture_output=True, check=False,
-        env=os.environ | {"TMPDIR": str(tmp_path / "tmp")},
-    )  # fmt: skip
-    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
-    assert (tmp_path / "p").read_text() == (tmp_path / "p2").read_text()
-    assert Journal(tmp_path / "j").last("ready") is not None
+    with subprocess.Popen(["sleep", "600"]) as tied_to:
+        files = ["--disk", "d", "--journal", "j", "--pidfile", "p", "--while", str(tied_to.pid)]
+        try:
+            done = subprocess.run(
+                [*COMMAND, *files, "--", "-daemonize", "-pidfile", "p2"],
+                cwd=tmp_path, timeout=60, capture_output=True, check=False,
+                env=os.environ | {"TMPDIR": str(tmp_path / "tmp")},
+            )  # fmt: skip
+            assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+            assert (tmp_path / "p").read_text() == (tmp_path / "p2").read_text()
+            pidfd = os.pidfd_open(int((tmp_path / "p").read_text()))
+        finally:
+            tied_to.kill()
+    try:
+        assert await_end(pidfd, 20)
+    finally:
+        os.close(pidfd)
     await_empty(tmp_path / "tmp")
-    assert Journal(tmp_path / "j").last("exit") is None
-    assert state(int((tmp_path / "p").read_text())) in ("", "Z")
+    assert [entry.event for entry in Journal(tmp_path / "j").entries()][-1] == "ready"
 
 
 def test_a_question_to_qemu_makes_no_fake(tmp_path: Path) -> None:

@@ -287,6 +287,17 @@ def test_what_is_asked_is_answered_as_qemu_does(fake: Spawn, connect: Connect) -
     assert client.lines(len(EXCHANGES)) == list(EXCHANGES.values())
 
 
+def test_what_may_be_nested_is_answered(fake: Spawn, connect: Connect) -> None:
+    client = connect(fake()).negotiate()
+    deepest = "[" * 1023 + "]" * 1023
+    client.send(f'{{"execute":"query-name","id":{deepest}}}[{deepest}][[{deepest}]]'.encode())
+    assert client.lines(3) == [
+        f'{{"return": {{}}, "id": {deepest}}}',
+        error("GenericError", "QMP input must be a JSON object"),
+        error("GenericError", "JSON nesting depth limit exceeded"),
+    ]
+
+
 def test_query_block_has_the_disk(fake: Spawn, connect: Connect) -> None:
     machine = fake(blocks=16)
     image = machine.dir / "disk"

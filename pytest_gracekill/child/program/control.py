@@ -6,12 +6,13 @@ the monitors, as in QEMU: clients connect and write, and nothing is answered.
 """
 
 import select
-from sys import byteorder
+from sys import byteorder, setrecursionlimit
 from time import monotonic
 
 from .command_line import Options
 from .line import Line
 from .qmp import Session
+from .qmp_json import FRAMES
 from .runstate import Later, Vm
 
 TYPE_CHECKING = False
@@ -33,6 +34,7 @@ class Control:
     """All character devices of a VM, and a `Session` at each that is a QMP monitor."""
 
     def __init__(self, machine: "Machine", options: Options | None, path: str) -> None:
+        setrecursionlimit(FRAMES)
         options = options or Options()
         self._machine = machine
         self._vm = Vm(machine, options, self._tell)

@@ -7,7 +7,6 @@ is the order of a hash table in QEMU.
 """
 
 import re
-import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 
 MOST_NESTED = 1024
+FRAMES = 4 * MOST_NESTED  # of Python's, which take no C stack: so many may be needed to read it
 MOST_BYTES = 64 << 20
 
 _TOKEN = re.compile(
@@ -59,8 +59,6 @@ class Reader:
     """Takes bytes as they come; iterating yields each message that is complete, or `Malformed`."""
 
     def __init__(self) -> None:
-        # two Python frames a level, which take no C stack
-        sys.setrecursionlimit(max(sys.getrecursionlimit(), 4 * MOST_NESTED))
         self._text = bytearray()
         self._tokens: list[Token] = []
         self._size = 0

@@ -285,6 +285,7 @@ class _Trial:
             journal=journal,
             exit=exit_,
             exit_ns=None if exit_ is None or ended_by_trial else int(exit_.at * 1e9),
+            gone_ns=None if who.vm.gone_at is None else int(who.vm.gone_at * 1e9),
             alive_at_return=first.alive,
             ended_by_trial=ended_by_trial,
             audit=who.vm.disk.audit(),

@@ -75,6 +75,11 @@ class Ending:
             self._exit = self._conclude()
         return self._exit
 
+    @property
+    def gone_at(self) -> float | None:
+        """When the kernel told of the end; on a busy machine later than the last journal line."""
+        return self._seen_at if self._done.is_set() else None
+
     def wait(self, timeout: float | None) -> Exit | None:
         """Wait for the end; None when it has not come in time."""
         if self._exit is None:

@@ -81,6 +81,11 @@ class FakeQemu:
         """How the VM ended; None while it lives."""
         return self._ending.exit
 
+    @property
+    def gone_at(self) -> float | None:
+        """When its end was seen from outside; ``exit.at`` is what its own journal says."""
+        return self._ending.gone_at
+
     def wait(self, timeout: float | None = None) -> Exit:
         """Wait until the VM has ended. It is not reaped by that.
 

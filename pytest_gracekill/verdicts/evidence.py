@@ -103,7 +103,8 @@ class Evidence:
     ``call``, ``called_ns``, ``returned_ns``, ``hung_in``, ``routine_actor`` and ``alive_at_return``
     are of the first caller; ``others`` are the further ones, `views` the evidence as each saw it.
     ``returned_ns`` is the moment of the cut when the routine was cut off. ``alive_at_return``: the
-    VM had not exited then, with :data:`TOLERANCE`. ``exit_ns`` is ``None`` when the trial had to
+    VM had not exited then, with :data:`TOLERANCE`. ``gone_ns`` is when its end was seen from
+    outside, ``exit_ns`` is the exit by its own word, ``None`` when the trial had to
     end the VM itself (``ended_by_trial``).
     """
 
@@ -129,6 +130,7 @@ class Evidence:
     leftovers: Leftovers | None
     others: tuple[Caller, ...] = ()
     origin_ns: int | None = None
+    gone_ns: int | None = None
 
     @property
     def views(self) -> tuple[Evidence, ...]:
@@ -157,6 +159,13 @@ class Evidence:
         """The evidence as seen from outside: the routine returned when its last caller did."""
         last = max(self.returned_ns, *(caller.returned_ns for caller in self.others), 0)
         return replace(self, returned_ns=last)
+
+    @property
+    def ended_ns(self) -> int | None:
+        """When anybody could know of the exit: a process that is starved ends late."""
+        if self.exit_ns is None or self.gone_ns is None:
+            return self.exit_ns
+        return max(self.exit_ns, self.gone_ns)
 
     @property
     def origin(self) -> int:

@@ -72,14 +72,14 @@ def _claimed_success(evidence: Evidence) -> tuple[str, str, str] | None:
 
 
 def _claimed_failure(evidence: Evidence) -> tuple[str, str, str] | None:
-    if evidence.call.success or evidence.alive_at_return or evidence.exit_ns is None:
+    if evidence.call.success or evidence.alive_at_return or evidence.ended_ns is None:
         return None
     error = evidence.call.error
     # a death in the last milliseconds can't be known to the routine, unless it says so itself
     knew = isinstance(error, ProcessLookupError) or type(error).__name__ == "NoSuchProcess"
-    if evidence.returned_ns - evidence.exit_ns < TOLERANCE * 1e9 and not knew:
+    if evidence.returned_ns - evidence.ended_ns < TOLERANCE * 1e9 and not knew:
         return None
-    died = f"the VM was dead since {evidence.stamp(evidence.exit_ns)}"
+    died = f"the VM was dead since {evidence.stamp(evidence.ended_ns)}"
     if error is not None:
         return "RAISED", died, "an end of the VM is what was asked for: don't raise for it"
     return "LIED", died, "look at the process once more before a failure is reported"

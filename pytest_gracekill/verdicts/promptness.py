@@ -27,7 +27,7 @@ def _judge(evidence: Evidence) -> Verdict:
             detail=("it hung here, innermost call first:", *(f"  {f}" for f in evidence.hung_in)),
             advice="give every wait a deadline",
         )
-    if evidence.alive_at_return or evidence.exit_ns is None:
+    if evidence.alive_at_return or evidence.exit_ns is None or evidence.ended_ns is None:
         return Verdict(
             name="promptness",
             status="ok",
@@ -37,7 +37,11 @@ def _judge(evidence: Evidence) -> Verdict:
     # a VM that was dead before the call can't be noticed before the call
     lag = (evidence.returned_ns - max(evidence.exit_ns, evidence.called_ns)) / 1e9
     text = f"{max(lag, 0.0) * 1e3:.1f} ms after the exit"
-    if lag <= evidence.promise.slack:
+    since_gone = (evidence.returned_ns - max(evidence.ended_ns, evidence.called_ns)) / 1e9
+    if since_gone <= evidence.promise.slack < lag:
+        slow = (evidence.ended_ns - evidence.exit_ns) / 1e9
+        text += f", for which a starved machine took {slow:.3f} s"
+    if since_gone <= evidence.promise.slack:
         return Verdict(name="promptness", status="ok", word="ok", evidence=text)
     return Verdict(
         name="promptness",

@@ -14,7 +14,7 @@ from pytest_gracekill.child.journal import Entry
 from pytest_gracekill.child.knobs import Knobs
 from pytest_gracekill.report import VERDICTS, Call, NotJudged, Report, Verdict
 from pytest_gracekill.routine.result import KillResult
-from pytest_gracekill.verdicts.evidence import Evidence, LockState, Promise
+from pytest_gracekill.verdicts.evidence import Caller, Evidence, LockState, Promise
 from pytest_gracekill.witness.contenders import Contender
 from pytest_gracekill.witness.history import Frame, History, Hold, Wait
 from pytest_gracekill.witness.leftovers import Leftovers, Orphan
@@ -227,6 +227,8 @@ BROKEN: list[tuple[str, str, dict[str, Any]]] = [
         {"call__success": False, "call__error": ProcessLookupError(), "exit_ns": at(1.0005)},
     ),
     ("promptness", "SLOW", {"returned_ns": at(1.51)}),
+    # it ended late, and that is no excuse for what came after it
+    ("promptness", "SLOW", {"returned_ns": at(2.6), "gone_ns": at(2.0)}),
     ("promptness", "HUNG", {"call__success": None, "hung_in": SITE}),
     ("locks", "LOCK LOST", {"lock_state__at_return": ("driver",)}),
     ("locks", "LOCK LOST", {"lock_state__at_return": ("driver", "domain vm", "domain other")}),
@@ -309,6 +311,10 @@ OK: list[tuple[str, dict[str, Any]]] = [
     ("outcome", {**FAILED, "exit_ns": at(0.995)}),
     # NOWAIT does not wait
     ("outcome", {**ALIVE, "promise__nowait": True}),
+    # a starved machine: the process that has said its last word ends late
+    ("promptness", {"returned_ns": at(2.0), "gone_ns": at(1.6)}),
+    ("outcome", {**FAILED, "returned_ns": at(2.0), "gone_ns": at(1.99)}),
+    # nobody noticed sooner than from outside, but the routine took its time all the same
     ("promptness", {"returned_ns": at(1.49)}),
     # dead long before the call: it can't be noticed before
     ("promptness", {"exit_ns": at(-5.0), "returned_ns": at(0.1)}),
@@ -446,3 +452,80 @@ def test_the_text_has_every_word_in_its_first_line_and_fits() -> None:
 def test_repr_is_one_line() -> None:
     assert repr(report()) == "<Report gracekill: ok>"
     assert "\n" not in repr(report(audit=audit(lost=[1])))
+
+
+# -- several callers: each has its own view of the same VM
+
+
+def other(**changes: Any) -> Caller:
+    values: dict[str, Any] = {
+        "actor": "gracekill:caller-2",
+        "call": RIGHT.call,
+        "called_ns": at(0.001),
+        "returned_ns": at(1.002),
+        "hung_in": (),
+        "alive_at_return": False,
+        "at_entry": LOCKS.at_entry,
+        "at_return": LOCKS.at_return,
+    }
+    return Caller(**{**values, **changes})
+
+
+RAISED = dataclasses.replace(RIGHT.call, success=False, result=None, error=ValueError("twice"))
+CUT = dataclasses.replace(RIGHT.call, success=None, result=None, error=None)
+
+
+@pytest.mark.parametrize(
+    ("name", "word", "caller"),
+    [
+        ("outcome", "RAISED", other(call=RAISED, returned_ns=at(1.1))),
+        ("outcome", "EARLY", other(returned_ns=at(0.5), alive_at_return=True)),
+        ("promptness", "SLOW", other(returned_ns=at(1.6))),
+        ("promptness", "HUNG", other(call=CUT, hung_in=SITE)),
+        ("locks", "LOCK LOST", other(at_return=("driver",))),
+    ],
+)
+def test_the_caller_that_is_broken_is_named(name: str, word: str, caller: Caller) -> None:
+    verdict = judge(name, others=(other(actor="gracekill:caller-3"), caller))
+    assert isinstance(verdict, Verdict)
+    assert (verdict.status, verdict.word) == ("broken", word)
+    assert verdict.evidence.startswith("caller-2: ")
+    assert judge(name, others=(other(),)).evidence  # type: ignore[union-attr]
+
+
+def test_a_stall_counts_until_the_last_caller_has_returned() -> None:
+    """The first one is back at once; the second one stops everybody while it waits."""
+    changes: dict[str, Any] = {
+        "returned_ns": at(0.3),
+        "contenders": (contender("other-1", (-0.1, -0.099)), users((-0.1, -0.09), (0.4, 2.4))),
+    }
+    alone = judge("progress", **changes)
+    assert isinstance(alone, Verdict)
+    assert alone.status == "ok"
+    verdict = judge("progress", **changes, others=(other(returned_ns=at(2.5)),))
+    assert isinstance(verdict, Verdict)
+    assert verdict.word == "STALLED"
+    assert verdict.evidence.startswith("status took 2.000 s during the wait")
+
+
+def test_what_a_contender_had_taken_before_the_call_was_its_own() -> None:
+    slow = users((-20.0, 1.5))
+    verdict = judge("progress", contenders=(slow,), returned_ns=at(1.5))
+    assert isinstance(verdict, Verdict)
+    assert verdict.status == "ok"
+    fast = users((-0.05, 1.5))
+    verdict = judge("progress", contenders=(fast,), returned_ns=at(1.5))
+    assert isinstance(verdict, Verdict)
+    assert verdict.word == "STALLED"
+
+
+def test_locks_that_nobody_took_are_unknown() -> None:
+    for name in ("locks", "deadlock"):
+        verdict = judge(
+            name, lock_state__acquisitions=0, lock_state__at_entry=(), lock_state__at_return=()
+        )
+        assert isinstance(verdict, Verdict)
+        assert (verdict.status, verdict.evidence) == (
+            "unknown",
+            "nobody took any of the 5 traced locks: nothing was seen",
+        )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pytest_gracekill import External
 
 from .shipped import KILL, PATHS, Shipped, term
-from .stdlib_idioms import UP
+from .stdlib_idioms import up
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,7 +27,7 @@ def start_stop_daemon(seconds: float) -> External:
 
 def timeout(kill_after: float) -> Callable[[Child], None]:
     def run(child: Child) -> None:
-        command = ["timeout", "-k", f"{kill_after}s", f"{UP}s"]
+        command = ["timeout", "-k", f"{kill_after}s", f"{up()}s"]
         subprocess.run([*command, *child.argv], check=False)
 
     return run

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .shipped import Shipped
-from .stdlib_idioms import UP
+from .stdlib_idioms import up
 
 if TYPE_CHECKING:
     from pytest_gracekill.child.unstarted import Child
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def execute(child: Child) -> None:
     from oslo_concurrency import processutils
 
-    processutils.execute(*child.argv, timeout=UP)
+    processutils.execute(*child.argv, timeout=up())
 
 
 SHIPPED = (

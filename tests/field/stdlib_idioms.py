@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import multiprocessing
 import subprocess
+import sys
+import time
 from contextlib import suppress
+from math import ceil
 from typing import TYPE_CHECKING
 
 from .shipped import KILL, UNBOUNDED, Shipped, term
@@ -14,8 +17,15 @@ if TYPE_CHECKING:
 
     from pytest_gracekill.child.unstarted import Child
 
-#: Seconds from its start in which a fake is ready on any machine.
-UP = 2
+
+def up() -> int:
+    """Seconds from its start after which a fake is ready for sure, on a machine as busy as now.
+
+    For routines whose own clock runs from there.
+    """
+    begin = time.monotonic()
+    subprocess.run([sys.executable, "-I", "-S", "-c", ""], check=True)
+    return max(2, ceil(50 * (time.monotonic() - begin)))
 
 
 def kill(popen: subprocess.Popen[bytes]) -> None:
@@ -42,7 +52,7 @@ def terminate_wait_kill(timeout: float) -> Callable[[subprocess.Popen[bytes]], N
 
 def run_timeout(child: Child) -> None:
     with suppress(subprocess.TimeoutExpired):
-        subprocess.run(child.argv, timeout=UP, check=False)
+        subprocess.run(child.argv, timeout=up(), check=False)
 
 
 def worker(timeout: float) -> Callable[[Child], Iterator[Callable[[], None]]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from . import (
+    asyncio_idiom,
     debian_commands,
     labgrid_qemu,
     mirakuru_stop,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 MODULES = (
     stdlib_idioms,
+    asyncio_idiom,
     psutil_procs,
     mirakuru_stop,
     xprocess_terminate,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import warnings
-from math import floor
+from math import floor, inf
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,6 +17,7 @@ import pytest
 from . import figures, survey
 from .command import FIGURES
 from .measuring import arguments
+from .pulse import Pulse
 from .shipped import BLOCKS
 from .table import SHIPPED
 
@@ -34,49 +35,61 @@ pytestmark = [
 ]
 
 #: A busy machine makes anybody late: how prompt they are is not asked here.
-SLACK = 5.0
+SLACK = 60.0
 
 RUN = "run python tests/field"
 
-#: Routine -> flush times with the grace that its authors have chosen.
-AS_SHIPPED = {
-    "popen-kill": (0.1,),
-    "popen-terminate": (0.1, 2.0),
-    "popen-terminate-kill": (1.0, 8.0),
-    "subprocess-run": (0.1,),
-    "multiprocessing": (1.0, 4.0),
-    "psutil": (1.0,),
-    "mirakuru": (0.1, 2.0),
-    "mirakuru-timeout": (0.5,),
-    "xprocess": (0.1, 1.0),
-    "tox": (0.1, 2.0),
-    "nox": (0.1, 2.0),
-    "labgrid-off": (0.1, 2.0),
-    "labgrid-atexit": (0.1, 4.0),
-    "trio": (0.5, 8.0),
-    "pexpect": (0.1, 2.0),
-    "start-stop-daemon": (1.0,),
-    "timeout": (0.2, 4.0),
-    "supervisor": (0.5,),
-    "oslo": (0.5,),
+#: Routine -> a flush time that its grace covers.
+COVERED = {
+    "popen-terminate": 2.0,
+    "popen-terminate-kill": 1.0,
+    "asyncio": 1.0,
+    "multiprocessing": 0.5,
+    "psutil": 0.5,
+    "mirakuru": 2.0,
+    "mirakuru-timeout": 0.5,
+    "xprocess": 1.0,
+    "xkill": 0.5,
+    "tox": 0.02,
+    "nox": 0.02,
+    "labgrid-off": 2.0,
+    "labgrid-atexit": 0.1,
+    "trio": 0.5,
+    "pexpect": 0.02,
+    "start-stop-daemon": 1.0,
+    "timeout": 0.1,
+    "supervisor": 0.5,
 }
 
-#: Routine -> a shorter grace, by the routine's own parameter, and the flush time that it is hit by.
-SHORTENED = {
-    "popen-terminate-kill": (0.5, 2.0),
-    "multiprocessing": (0.5, 2.0),
-    "psutil": (0.5, 2.0),
-    "mirakuru-timeout": (0.5, 2.0),
-    "xprocess": (0.5, 2.0),
-    "nox": (0.5, 2.0),
-    "start-stop-daemon": (1.0, 4.0),
-    "timeout": (0.5, 2.0),
-    "supervisor": (1.0, 4.0),
+#: Routine -> a longer grace than its own, by its parameter: a busy machine takes 0.2 s for nothing.
+LENGTHENED = {"nox": 2.0}
+
+#: Routine -> a flush time that its own grace does not cover. A block takes 0.4 s and more: that
+#: long a busy machine may stand still without its costing another one.
+NOT_COVERED = {
+    "popen-kill": 0.1,
+    "popen-terminate-kill": 12.0,
+    "subprocess-run": 0.1,
+    "multiprocessing": 12.0,
+    "tox": 8.0,
+    "nox": 8.0,
+    "labgrid-atexit": 10.0,
+    "trio": 12.0,
+    "pexpect": 8.0,
+    "timeout": 10.0,
+    "oslo": 0.5,
 }
 
+#: The same for what has a parameter for its grace, which is then the first figure.
+SHORTENED = (1.0, 10.0)
 
 #: Routine -> what it returns, after a clean end and after SIGKILL.
-RETURNS = {"xprocess": "1", "supervisor": "exit 0: vm: stopped", "start-stop-daemon": "exit 0"}
+RETURNS = {
+    "xprocess": "1",
+    "xkill": "1",
+    "supervisor": "exit 0: vm: stopped",
+    "start-stop-daemon": "exit 0",
+}
 
 
 def installed(key: str) -> Shipped:
@@ -86,8 +99,14 @@ def installed(key: str) -> Shipped:
     return shipped
 
 
-def judged(gracekill: Judge, shipped: Shipped, flush_time: float) -> Report:
-    return gracekill(shipped.routine, slack=SLACK, **arguments(shipped, flush_time))
+def judged(gracekill: Judge, shipped: Shipped, flush_time: float) -> tuple[Report, float]:
+    """The report, and how long the machine stood still meanwhile, in seconds."""
+    with Pulse() as pulse:
+        report = gracekill(shipped.routine, slack=SLACK, **arguments(shipped, flush_time))
+    data = report.verdicts.get("data")
+    if data is not None and "the machine was too busy" in data.evidence:
+        pytest.skip(f"{shipped.key}: {data.evidence}")
+    return report, pulse.longest
 
 
 def words(report: Report) -> set[str]:
@@ -102,45 +121,55 @@ def grace_seen(report: Report) -> float:
     return float(found[1])
 
 
-def agrees(report: Report, shipped: Shipped, flush_time: float) -> None:
-    """What was lost is what the steps cost, at the grace that this machine gave."""
-    grace = shipped.grace()
-    expected = shipped.costs(flush_time)
-    if expected is None:
-        assert words(report) == {"NEVER KILLED"}, report
-        assert "no signal was sent" in report.verdicts["escalation"].evidence
-        return
-    if not expected:
-        assert not words(report), report
-        assert not report.disk.lost
-        return
+def loses_what_its_steps_cost(
+    report: Report, shipped: Shipped, flush_time: float, stood_still: float
+) -> None:
+    """What was not flushed at the SIGKILL, which came no sooner than the routine's source says.
+
+    A machine that stands still keeps the VM from flushing, and wakes up to the SIGKILL.
+    """
     assert words(report) == {"DATA LOST", "KILLED EARLY"}, report
-    seen = grace_seen(report)
-    # never sooner than the routine's own source says
+    grace, seen = shipped.grace(), grace_seen(report)
     assert grace is not None
     assert seen >= grace - 0.05, report
-    flushed = floor(BLOCKS * seen / flush_time)
-    assert abs(len(report.disk.lost) - (BLOCKS - flushed)) <= survey.TOLERANCE, report
+    flushed = BLOCKS - len(report.disk.lost)
+    most = floor(BLOCKS * seen / flush_time)
+    least = floor(BLOCKS * max(seen - stood_still, 0) / flush_time)
+    assert least - survey.TOLERANCE <= flushed <= most + survey.TOLERANCE, (report, stood_still)
 
 
-@pytest.mark.parametrize(
-    ("key", "flush_time"),
-    [(key, flush_time) for key, times in AS_SHIPPED.items() for flush_time in times],
-)
-def test_as_shipped(gracekill: Judge, key: str, flush_time: float) -> None:
-    shipped = installed(key)
-    report = judged(gracekill, shipped, flush_time)
-    agrees(report, shipped, flush_time)
+@pytest.mark.parametrize("key", COVERED)
+def test_a_flush_that_its_grace_covers(gracekill: Judge, key: str) -> None:
+    shipped, flush_time = installed(key), COVERED[key]
+    if key in LENGTHENED:
+        shipped = shipped.within(LENGTHENED[key])
+    assert shipped.costs(flush_time) == 0
+    report, stood_still = judged(gracekill, shipped, flush_time)
+    if stood_still > ((shipped.grace() or inf) - flush_time) / 2:
+        pytest.skip(f"the machine stood still for {stood_still:.1f} s, most of the grace")
+    assert not words(report), report
+    assert not report.disk.lost
     assert str(report.result) == RETURNS.get(key, str(report.result))
 
 
-@pytest.mark.parametrize("key", SHORTENED)
-def test_with_a_grace_that_is_too_short(gracekill: Judge, key: str) -> None:
-    grace, flush_time = SHORTENED[key]
+@pytest.mark.parametrize("key", NOT_COVERED)
+def test_a_flush_that_its_grace_does_not_cover(gracekill: Judge, key: str) -> None:
+    shipped, flush_time = installed(key), NOT_COVERED[key]
+    report, stood_still = judged(gracekill, shipped, flush_time)
+    if not shipped.steps:
+        assert words(report) == {"NEVER KILLED"}, report
+        assert "no signal was sent" in report.verdicts["escalation"].evidence
+        return
+    loses_what_its_steps_cost(report, shipped, flush_time, stood_still)
+
+
+@pytest.mark.parametrize("key", [key for key in SHIPPED if SHIPPED[key].timed is not None])
+def test_a_grace_of_the_users_own(gracekill: Judge, key: str) -> None:
+    """By the routine's own parameter, or its configuration."""
+    grace, flush_time = SHORTENED
     shipped = installed(key).within(grace)
-    assert shipped.costs(flush_time)
-    report = judged(gracekill, shipped, flush_time)
-    agrees(report, shipped, flush_time)
+    report, stood_still = judged(gracekill, shipped, flush_time)
+    loses_what_its_steps_cost(report, shipped, flush_time, stood_still)
     # none of them says that it came to that
     assert report.calls[0].success, report
     assert str(report.result) == RETURNS.get(key, str(report.result))
@@ -182,15 +211,20 @@ def test_the_page_has_the_routines_as_they_are() -> None:
 
 
 @pytest.mark.parametrize("key", SHIPPED)
-def test_the_page_agrees_with_the_survey_or_says_why(key: str) -> None:
+def test_the_page_agrees_with_the_steps_and_with_the_survey(key: str) -> None:
     kept = json.loads(FIGURES.read_text(encoding="utf-8"))
     (row,) = (figures.Row(**row) for row in kept["rows"] if row["key"] == key)
     assert not row.strays or row.explained, row
+    for flush_time, lost in zip(survey.FLUSH_TIMES, row.lost, strict=True):
+        expected = SHIPPED[key].costs(flush_time)
+        assert (lost is None) == (expected is None)
+        assert abs((lost or 0) - (expected or 0)) <= survey.TOLERANCE, flush_time
 
 
 @pytest.mark.parametrize("key", SHIPPED)
 def test_every_routine_is_judged_as_it_is_shipped(key: str) -> None:
-    assert key in AS_SHIPPED
+    assert key in COVERED or SHIPPED[key].costs(0.1) != 0
+    assert key in NOT_COVERED or SHIPPED[key].timed is not None or SHIPPED[key].costs(12.0) == 0
 
 
 @pytest.mark.parametrize("key", SHIPPED)

@@ -22,26 +22,32 @@ class Defaults(dict[str, object]):
         self.update(dict.fromkeys(keys, default))
 
 
-def interrupt(child: Child) -> Iterator[Callable[[], None]]:
-    from tox.execute.api import ExecuteOptions
-    from tox.execute.local_sub_process import LocalSubProcessExecuteInstance
-    from tox.execute.request import ExecuteRequest, StdinSource
-    from tox.execute.stream import SyncWrite
+def interrupt_with(**chosen: float) -> Callable[[Child], Iterator[Callable[[], None]]]:
+    def interrupt(child: Child) -> Iterator[Callable[[], None]]:
+        from tox.execute.api import ExecuteOptions
+        from tox.execute.local_sub_process import LocalSubProcessExecuteInstance
+        from tox.execute.request import ExecuteRequest, StdinSource
+        from tox.execute.stream import SyncWrite
 
-    environment = SimpleNamespace(conf=Defaults(), options=SimpleNamespace())
-    ExecuteOptions.register_conf(environment)  # type: ignore[arg-type]  # what it reads is there
-    options = ExecuteOptions(environment)  # type: ignore[arg-type]
-    request = ExecuteRequest(child.argv, Path(child.dir), dict(os.environ), StdinSource.OFF, "vm")
-    out, err = SyncWrite("out", None), SyncWrite("err", None)
-    with LocalSubProcessExecuteInstance(request, options, out, err) as status:
-        yield status.interrupt
+        environment = SimpleNamespace(conf=Defaults(), options=SimpleNamespace())
+        ExecuteOptions.register_conf(environment)  # type: ignore[arg-type]  # has what is read
+        environment.conf.update(chosen)
+        options = ExecuteOptions(environment)  # type: ignore[arg-type]
+        here, variables = Path(child.dir), dict(os.environ)
+        request = ExecuteRequest(child.argv, here, variables, StdinSource.OFF, "vm")
+        out, err = SyncWrite("out", None), SyncWrite("err", None)
+        with LocalSubProcessExecuteInstance(request, options, out, err) as status:
+            yield status.interrupt
+
+    return interrupt
 
 
 SHIPPED = (
     Shipped(
         key="tox",
         call="tox: Ctrl-C",
-        routine=interrupt,
+        routine=interrupt_with(),
+        timed=lambda seconds: interrupt_with(terminate_timeout=seconds),
         steps=(Step(send="SIGINT", wait=0.3), term(0.2), KILL),
         source="tox/execute/local_sub_process: LocalSubprocessExecuteStatus.interrupt",
         package="tox",

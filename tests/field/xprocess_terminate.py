@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,20 @@ def terminate_after(seconds: float) -> Callable[[Child], Iterator[Callable[[], i
     return terminate
 
 
+def xkill_after(seconds: float) -> Callable[[int], int]:
+    def xkill(pid: int) -> int:
+        import py
+        from xprocess.xprocess import XProcessInfo
+
+        with TemporaryDirectory() as folder:
+            root = py.path.local(folder)  # noqa: PTH124 - what xprocess takes
+            root.mkdir("vm").join("xprocess.PID").write(str(pid))
+            done: int = XProcessInfo(root, "vm").terminate(timeout=seconds)
+        return done
+
+    return xkill
+
+
 SHIPPED = (
     Shipped(
         key="xprocess",
@@ -45,5 +60,16 @@ SHIPPED = (
         package="pytest-xprocess",
         force=True,
         remark="returns 1, terminated, after SIGKILL as well",
+    ),
+    Shipped(
+        key="xkill",
+        call="pytest --xkill",
+        routine=xkill_after(20),
+        timed=xkill_after,
+        steps=(term(20), KILL),
+        source="xprocess/xprocess.py: XProcessInfo.terminate",
+        package="pytest-xprocess",
+        force=True,
+        remark="of a process that an earlier run has started, by its pid file",
     ),
 )

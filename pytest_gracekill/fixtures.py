@@ -13,13 +13,15 @@ from pytest_gracekill import settings
 from pytest_gracekill.errors import StartError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from pytest_gracekill.child.handle import FakeQemu
+    from pytest_gracekill.choreography import Point
     from pytest_gracekill.report import Report
     from pytest_gracekill.routine.external import External
     from pytest_gracekill.routine.flags import KillFlags
+    from pytest_gracekill.routine.model import Domain, Driver
     from pytest_gracekill.routine.named import Named
     from pytest_gracekill.routine.policy import KillPolicy
     from pytest_gracekill.settings import Value
@@ -35,8 +37,8 @@ REPORTS = pytest.StashKey[list["Report"]]()
 
 MARKER_HELP = (
     "gracekill(*, flags, policy, force, survive, slack, stall_limit, contenders, contend,"
-    " locks, lookup, callers, succeeded, budget, **knobs): defaults for the trials of this test;"
-    " knobs are those of fake_qemu, such as flush_time=2.4"
+    " locks, at, lookup, callers, succeeded, budget, **knobs): defaults for the trials of this"
+    " test; knobs are those of fake_qemu, such as flush_time=2.4"
 )
 
 
@@ -63,6 +65,7 @@ class Judge(Protocol):
         contenders: int | str | Sequence[str] = ...,
         contend: Sequence[Callable[[], object]] = ...,
         locks: Sequence[tuple[object, str]] = ...,
+        at: Mapping[Point, str | Callable[[Driver, Domain], object]] = ...,
         lookup: str = ...,
         callers: int = ...,
         succeeded: Callable[[object], bool] | None = ...,
@@ -156,8 +159,8 @@ def gracekill(
     ``report = gracekill(flush_time=2.4, flags=KillFlags.FORCE)`` runs ``kill_routine`` (or the
     routine that is handed in first) once; ``report.check()`` fails with a table of what was lost,
     why, and what to change. Arguments: routine, vm, flags, policy, force, survive, slack,
-    stall_limit, contenders, contend, locks, lookup, callers, succeeded, budget, and every knob of
-    ``fake_qemu``.
+    stall_limit, contenders, contend, locks, at, lookup, callers, succeeded, budget, and every knob
+    of ``fake_qemu``.
     """
     _needs_linux()
     from pytest_gracekill import lab, trial  # noqa: PLC0415 - loaded when it is used

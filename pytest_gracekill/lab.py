@@ -242,6 +242,7 @@ class _Trial:
         """Have the routine called under the watchdog, and gather what was seen."""
         plan, who = self.plan, self.who
         who.note_end()
+        who.choreograph()
         budget = self._budget()
         latest = time.monotonic() + max(budget, self._allowed())
         callers = Callers(self._session, who, number=plan.callers, budget=budget, latest=latest)
@@ -294,6 +295,8 @@ class _Trial:
             lock_state=who.lock_state(first.at_entry, first.at_return),
             contenders=(*who.contenders, *who.loop_contenders),
             leftovers=leftovers,
+            identity=None if who.driving is None else who.driving.seen(),
+            missed=who.missed,
             others=tuple(
                 Caller(
                     actor=seen.actor,
@@ -337,7 +340,7 @@ class _Trial:
             policy=self.plan.policy or KillPolicy(),
             vm=who.vm if running else None,
             unstarted=who.unstarted,
-            model=(who.driver, who.domain),
+            model=(None, None) if who.driving is None else (who.driving.driver, who.driving.domain),
         )
 
     def _budget(self) -> float:

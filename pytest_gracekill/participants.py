@@ -9,16 +9,14 @@ import select
 import subprocess
 import threading
 import time
-from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from pytest_gracekill.child import lineage
 from pytest_gracekill.child.handle import spawn
 from pytest_gracekill.child.unstarted import Unstarted
+from pytest_gracekill.driving import Driving
 from pytest_gracekill.routine.adapt import form_of, name_of
-from pytest_gracekill.routine.model import Driver
-from pytest_gracekill.settings import KINDS
 from pytest_gracekill.verdicts.evidence import TOLERANCE, LockState
 from pytest_gracekill.witness.adopted import adopted
 from pytest_gracekill.witness.contenders import Contender, stop_all
@@ -33,12 +31,8 @@ if TYPE_CHECKING:
     from contextlib import ExitStack
 
     from pytest_gracekill.child.handle import FakeQemu
-    from pytest_gracekill.routine.model import Domain
+    from pytest_gracekill.choreography import Choreography
     from pytest_gracekill.trial import Plan
-
-#: The name of the domain whose VM is killed, and those that are only looked up.
-TARGET = "vm"
-OTHERS = ("other-1", "other-2", "other-3")
 
 #: Seconds for what should take milliseconds on a machine that is not drowned.
 WARM_UP = 10.0
@@ -51,17 +45,17 @@ CALLER = "gracekill:caller-"
 class Participants:
     """Everything that takes part; entered into ``stack``, which clears it away.
 
-    ``driver``, ``domain`` and ``tracer`` are None for a routine that does not take a driver.
+    ``driving`` is None for a routine that takes no driver, ``tracer`` where there are no locks.
     """
 
     def __init__(self, plan: Plan, stack: ExitStack) -> None:
         self.history = History()
         self.tracer: LockTracer | None = None
-        self.driver: Driver | None = None
-        self.domain: Domain | None = None
+        self.driving: Driving | None = None
         self.contenders: list[Contender] = []
         self.loop_contenders: list[LoopContender] = []
         self.unstarted: Unstarted | None = None
+        self._choreography: Choreography | None = None
         self._plan = plan
         self._kind = plan.routine.kind
         self._vm: FakeQemu | None = plan.vm
@@ -87,11 +81,9 @@ class Participants:
             stack.enter_context(adopted(plan.locks, self.tracer))
         if self._kind == "driver":
             assert self.tracer is not None
-            self.driver = self._model(self.tracer, plan)
-            self.domain = self.driver.define(TARGET, self.vm)
-            for name in OTHERS:
-                self.driver.define(name)
-            self.contenders += _models(self.driver, plan.contenders, self.history)
+            self.driving = Driving(plan, self.vm, self.tracer, self.history)
+            self.driving.prepare(stack)
+            self.contenders += self.driving.contenders()
         for name, work in _named(plan.contend):
             if form_of(work) == "coroutine":
                 asynchronous = cast("Callable[[], Awaitable[object]]", work)
@@ -161,23 +153,11 @@ class Participants:
             if pid in vm.processes():
                 return "its wrapper" if pid == vm.started_pid else f"helper {pid}"
         if self.unstarted is None:
-            return None
+            return None if self.driving is None else self.driving.whose(pid)
         if vm is None and pid == self.unstarted.pid:
             return "the VM"
         # a manager may signal whatever it has started: a shell around the VM, its own helpers
         return f"the manager's process {pid}" if lineage.came_since(pid, self._born) else None
-
-    @staticmethod
-    def _model(tracer: LockTracer, plan: Plan) -> Driver:
-        made: dict[str, TracedLock] = {}
-
-        def make_lock(name: str) -> TracedLock:
-            # a name that is defined again and again is one lock: thousands tell nobody more
-            if name not in made:
-                made[name] = tracer.lock(name, class_=name.split(maxsplit=1)[0])
-            return made[name]
-
-        return Driver(lookup=plan.lookup, make_lock=make_lock)
 
     def _start_contenders(self) -> None:
         for contender in self.contenders:
@@ -186,15 +166,29 @@ class Participants:
         for contender in self.contenders:
             contender.wait_warm(deadline)
 
+    def choreograph(self) -> None:
+        """Have the acts played at their points, when the calling thread calls the routine."""
+        if self.driving is not None:
+            self._choreography = self.driving.choreography(threading.get_ident())
+        if self._choreography is not None:
+            self.recorder.on_signal = self._choreography.signalled
+
+    @property
+    def missed(self) -> tuple[str, ...]:
+        """The points of the choreography that the routine has not come to."""
+        return () if self._choreography is None else self._choreography.missed
+
     # -- the locks of the calling thread
 
     def take(self) -> tuple[str, ...]:
         """Take what the caller of a routine holds: a reference, and both locks in their order."""
-        if self.driver is not None and self.domain is not None:
-            # the caller's own reference: the routine's is not enough
-            self.domain.ref()
-            self.driver.lock.acquire()
-            self.domain.lock.acquire()
+        if self.driving is not None:
+            driver, domain = self.driving.driver, self.driving.domain
+            if self.driving.caller_has_reference:
+                # the routine's is not enough
+                domain.ref()
+            driver.lock.acquire()
+            domain.lock.acquire()
         return self.held()
 
     def held(self) -> tuple[str, ...]:
@@ -246,6 +240,8 @@ class Participants:
 
     def quiesce(self) -> None:
         """No thread of ours goes on; locks that a lost thread holds are opened for the others."""
+        if self._choreography is not None:
+            self._choreography.end(JOIN)
         self.let_go()
         # one that is slow by itself has the time that it takes
         longest = max((contender.longest for contender in self.contenders), default=0.0)
@@ -271,14 +267,6 @@ def _is_lost(lock: TracedLock) -> bool:
     return thread is None or not thread.is_alive() or thread.name.startswith(CALLER)
 
 
-def _models(driver: Driver, kinds: tuple[str, ...], history: History) -> Iterator[Contender]:
-    """Contenders that do what a manager does, named by their kind."""
-    numbers = {kind: count(1) for kind in KINDS}
-    for kind in kinds:
-        name = f"{kind}-{next(numbers[kind])}"
-        yield Contender(name, _operation(driver, kind, name), history)
-
-
 def _named(work: tuple[Callable[[], object], ...]) -> Iterator[tuple[str, Callable[[], object]]]:
     """What the user handed in as contenders, each under the callable's name."""
     names: dict[str, int] = {}
@@ -296,23 +284,3 @@ def vm_ends(vm: FakeQemu, seconds: float) -> bool:
     except TimeoutError:
         return False
     return True
-
-
-def _operation(driver: Driver, kind: str, name: str) -> Callable[[], object]:
-    """What a contender of this kind does again and again."""
-
-    def look_up(which: str) -> None:
-        with driver.look_up(which) as domain:
-            if domain is None:
-                raise LookupError(f"domain {which!r} is not defined any more")
-
-    def define() -> None:
-        driver.define(f"new-{name}")
-        driver.undefine(f"new-{name}")
-
-    return {
-        "other": lambda: look_up(OTHERS[0]),
-        "same": lambda: look_up(TARGET),
-        "list": driver.list_all,
-        "define": define,
-    }[kind]

@@ -25,6 +25,7 @@ VERDICTS = (
     "deadlock",
     "locks",
     "progress",
+    "identity",
     "leftovers",
 )
 

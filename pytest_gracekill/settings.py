@@ -85,7 +85,7 @@ def _optional(check: Callable[[object], str | None]) -> Callable[[object], str |
 
 
 #: The kinds of contenders, in the order in which a number of them is spread.
-KINDS = ("other", "same", "list", "define")
+KINDS = ("other", "same", "list", "define", "eof")
 
 
 def _contenders(value: object) -> str | None:

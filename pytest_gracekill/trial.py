@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, cast, get_args
 from pytest_gracekill import settings
 from pytest_gracekill.child.handle import FakeQemu
 from pytest_gracekill.child.knobs import Knobs
+from pytest_gracekill.choreography import POINTS
+from pytest_gracekill.driving import ACTS
 from pytest_gracekill.errors import UsageError
 from pytest_gracekill.routine.adapt import MANAGERS, adapt, form_of, name_of
 from pytest_gracekill.routine.external import External
@@ -25,8 +27,11 @@ from pytest_gracekill.witness.adopted import check as check_locks
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from pytest_gracekill.choreography import Point
     from pytest_gracekill.report import Report
     from pytest_gracekill.routine.adapt import Adapted
+    from pytest_gracekill.routine.domain import Domain
+    from pytest_gracekill.routine.model import Driver
 
 
 _OWN_CHILD = ("child", "wrapped", "leaderless")
@@ -56,6 +61,7 @@ class Plan:
     contenders: tuple[str, ...]
     contend: tuple[Callable[[], object], ...]
     locks: tuple[tuple[object, str], ...]
+    at: Mapping[Point, str | Callable[[Driver, Domain], object]]
     callers: int
     lookup: Lookup
     succeeded: Callable[[object], bool] | None
@@ -136,6 +142,18 @@ def _contend(value: object) -> str | None:
     return None if all(fitting) else right
 
 
+def _at(value: object) -> str | None:
+    acts = f"one of {', '.join(map(repr, ACTS))}, or a callable (driver, domain)"
+    if not isinstance(value, dict):
+        return f"a dict, point to act, is needed; an act is {acts}"
+    for point, act in value.items():
+        if point not in POINTS:
+            return f"{point!r} is no point of a trial; there are {', '.join(map(repr, POINTS))}"
+        if not callable(act) and act not in ACTS:
+            return f"at {point!r} {acts} is needed"
+    return None
+
+
 def _callers(value: object) -> str | None:
     if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= _MOST_CALLERS:
         return None
@@ -149,6 +167,7 @@ _CHECKS: dict[str, Callable[[object], str | None]] = {
     "contend": _contend,
     "callers": _callers,
     "lookup": _lookup,
+    "at": _at,
     "succeeded": _succeeded,
 }
 _DEFAULTS: dict[str, object] = {
@@ -157,6 +176,7 @@ _DEFAULTS: dict[str, object] = {
     "policy": None,
     "contend": (),
     "locks": (),
+    "at": {},
     "callers": 1,
     "lookup": "coupled",
     "succeeded": None,
@@ -212,6 +232,7 @@ def plan(
         contenders=kinds_of(cast("int | str | Sequence[str]", arguments["contenders"])),
         contend=tuple(cast("Sequence[Callable[[], object]]", arguments["contend"])),
         locks=tuple(given_locks),
+        at=cast("Mapping[Point, str | Callable[[Driver, Domain], object]]", arguments["at"]),
         callers=cast("int", arguments["callers"]),
         lookup=cast("Lookup", arguments["lookup"]),
         succeeded=cast("Callable[[object], bool] | None", arguments["succeeded"]),
@@ -241,6 +262,17 @@ def _can_be_used_so(adapted: Adapted, values: Mapping[str, Value]) -> None:
     def given(name: str) -> object:
         return values[name].value if name in values else _DEFAULTS[name]
 
+    if given("at") and adapted.kind != "driver":
+        raise UsageError(
+            f"at={given('at')!r}: the routine {adapted} takes no driver, whose domain could be"
+            " acted on",
+            source=values["at"].source,
+        )
+    if given("vm") is not None and "restart" in cast("Mapping[str, object]", given("at")).values():
+        raise UsageError(
+            "at='restart' with vm=...: the second VM needs a folder of this trial's",
+            source=values["at"].source,
+        )
     if adapted.starts_the_vm and given("vm") is not None:
         raise UsageError(
             f"vm={given('vm')!r}: the routine {adapted} starts its VM itself", source="the call"

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _numbers = itertools.count(1)
 
 #: Seconds that a start which has been reported by nobody may take to show.
-SHOWS_WITHIN = 5.0
+SHOWS_WITHIN = 10.0
 
 
 class Adapter(Protocol):

@@ -9,21 +9,20 @@ is guarded by its lock.
 from __future__ import annotations
 
 import itertools
-import threading
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from pytest_gracekill.errors import UsageError
+from pytest_gracekill.routine.callers import destroy
+from pytest_gracekill.routine.domain import Domain, Notices, ReferenceCountError
 from pytest_gracekill.routine.flags import KillFlags, parse_flags
 from pytest_gracekill.routine.incarnation import Incarnation, start_time
 from pytest_gracekill.routine.owned_lock import Lockable, OwnedLock
 from pytest_gracekill.routine.policy import DEFAULT_POLICY, KillPolicy
-from pytest_gracekill.routine.process_kill import process_kill
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from pytest_gracekill.routine.pursuit import Sent
     from pytest_gracekill.routine.result import KillResult
 
 __all__ = [
@@ -46,10 +45,6 @@ class HasPid(Protocol):
     def pid(self) -> int: ...
 
 
-class ReferenceCountError(RuntimeError):
-    """A domain was referenced after its last reference was dropped, or dropped once too often."""
-
-
 class UnknownDomainError(KeyError):
     """No domain of that name is defined."""
 
@@ -63,79 +58,6 @@ class UnknownDomainError(KeyError):
         return f"no domain is named {self.name!r}; defined: {known}"
 
 
-class Domain:
-    """One VM. A new one has one reference, that of the driver's list."""
-
-    __slots__ = ("_guard", "_incarnation", "_refs", "lock", "name", "sent")
-
-    def __init__(self, name: str, lock: Lockable | None = None) -> None:
-        self.name = name
-        self.lock: Lockable = OwnedLock(f"domain {name}") if lock is None else lock
-        #: What this incarnation was sent; a new list with each incarnation.
-        self.sent: list[Sent] = []
-        self._incarnation: Incarnation | None = None
-        self._refs = 1
-        self._guard = threading.Lock()
-
-    def __repr__(self) -> str:
-        return f"<Domain {self.name!r} id={self.id} pid={self.pid} refs={self.refs}>"
-
-    @property
-    def incarnation(self) -> Incarnation | None:
-        """The present run; ``None`` while inactive."""
-        return self._incarnation
-
-    @property
-    def id(self) -> int | None:
-        return self._incarnation.id if self._incarnation is not None else None
-
-    @property
-    def pid(self) -> int | None:
-        return self._incarnation.pid if self._incarnation is not None else None
-
-    @property
-    def active(self) -> bool:
-        return self._incarnation is not None
-
-    @property
-    def refs(self) -> int:
-        return self._refs
-
-    def ref(self) -> int:
-        """Add a reference; returns how many there are now."""
-        with self._guard:
-            if self._refs == 0:
-                raise ReferenceCountError(f"domain {self.name!r} was referenced after it was freed")
-            self._refs += 1
-            return self._refs
-
-    def unref(self) -> int:
-        """Drop a reference; returns how many are left. At 0 the domain is freed."""
-        with self._guard:
-            if self._refs == 0:
-                raise ReferenceCountError(
-                    f"domain {self.name!r} has no reference left to drop: one was dropped twice"
-                )
-            self._refs -= 1
-            return self._refs
-
-    def begin(self, incarnation: Incarnation | None) -> None:
-        """Run as this incarnation from now on (``None``: be inactive). Call with the lock held."""
-        # the list first: who sees the new incarnation must not find the old one's signals
-        self.sent = []
-        self._incarnation = incarnation
-
-    def clean_up(self, incarnation: Incarnation) -> bool:
-        """Be inactive if this is still the present incarnation. Call with the lock held.
-
-        False when there was nothing to do: somebody else has cleaned up, or started it again.
-        """
-        if self._incarnation != incarnation:
-            return False
-        self.begin(None)
-        return True
-
-
 class Driver:
     """All domains of one manager.
 
@@ -143,6 +65,7 @@ class Driver:
         held, so that one busy domain stalls every look-up. ``"referenced"``: a domain is referenced
         under the driver lock and locked after that was let go.
     :param make_lock: called with ``"driver"`` and ``"domain NAME"``.
+    :param notices: is told of uses after the last reference, and of clean-ups.
     """
 
     def __init__(
@@ -150,6 +73,7 @@ class Driver:
         *,
         lookup: Lookup = "coupled",
         make_lock: Callable[[str], Lockable] = OwnedLock,
+        notices: Notices | None = None,
     ) -> None:
         if lookup not in ("coupled", "referenced"):
             raise UsageError(
@@ -158,6 +82,7 @@ class Driver:
         self.lookup: Lookup = lookup
         self.lock: Lockable = make_lock("driver")
         self._make_lock = make_lock
+        self._notices = notices
         self._domains: dict[str, Domain] = {}
         self._ids = itertools.count(1)
 
@@ -184,7 +109,7 @@ class Driver:
         with _taken(self.lock):
             domain = self._domains.get(name)
             if domain is None:
-                domain = Domain(name, self._make_lock(f"domain {name}"))
+                domain = Domain(name, self._make_lock(f"domain {name}"), self._notices)
                 self._domains[name] = domain
             with _taken(domain.lock):
                 domain.begin(
@@ -249,12 +174,7 @@ class Driver:
                     domain = self._referenced(name, held)
                 held.enter_context(self.lock)
             held.enter_context(domain.lock)
-            victim = domain.incarnation
-            result = process_kill(self, domain, wanted, policy=policy)
-            # the locks were let go meanwhile: somebody else may have cleaned up or started it again
-            if victim is not None and result.dead:
-                domain.clean_up(victim)
-            return result
+            return destroy(self, domain, wanted, policy=policy)
 
     def _require(self, name: str) -> Domain:
         try:

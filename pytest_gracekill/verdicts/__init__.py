@@ -9,6 +9,7 @@ from pytest_gracekill.verdicts import (
     data,
     deadlock,
     escalation,
+    identity,
     leftovers,
     locks,
     outcome,
@@ -29,6 +30,7 @@ JUDGES: dict[str, Callable[[Evidence], Verdict | NotJudged]] = {
     "deadlock": deadlock.judge,
     "locks": locks.judge,
     "progress": progress.judge,
+    "identity": identity.judge,
     "leftovers": leftovers.judge,
 }
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pytest_gracekill.witness.contenders import Contender
     from pytest_gracekill.witness.event_loop import LoopContender
     from pytest_gracekill.witness.history import Frame, Hold, Wait
+    from pytest_gracekill.witness.identity import CleanUp, FreedUse
     from pytest_gracekill.witness.leftovers import Leftovers
     from pytest_gracekill.witness.lock_order import OrderCycle
     from pytest_gracekill.witness.signals import SentSignal
@@ -80,6 +81,16 @@ class LockState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class IdentitySeen:
+    """What became of the model's domains; ``incarnation`` is the id of the run to be killed."""
+
+    domain: str
+    incarnation: int
+    uses: tuple[FreedUse, ...]
+    clean_ups: tuple[CleanUp, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
     """One more caller of the routine, beside the first: what it was told, and when."""
 
@@ -105,7 +116,8 @@ class Evidence:
     ``returned_ns`` is the moment of the cut when the routine was cut off. ``alive_at_return``: the
     VM had not exited then, with :data:`TOLERANCE`. ``gone_ns`` is when its end was seen from
     outside, ``exit_ns`` is the exit by its own word, ``None`` when the trial had to
-    end the VM itself (``ended_by_trial``).
+    end the VM itself (``ended_by_trial``). ``missed``: points of the choreography that were not
+    come to.
     """
 
     knobs: Knobs
@@ -128,6 +140,8 @@ class Evidence:
     lock_state: LockState | None
     contenders: tuple[Contender | LoopContender, ...]
     leftovers: Leftovers | None
+    identity: IdentitySeen | None
+    missed: tuple[str, ...] = ()
     others: tuple[Caller, ...] = ()
     origin_ns: int | None = None
     gone_ns: int | None = None

@@ -25,6 +25,8 @@ from pytest_gracekill.witness.wait_graph import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pytest_gracekill.witness.history import RawHeld, RawWait
     from pytest_gracekill.witness.traced_lock import Inner
 
@@ -69,6 +71,8 @@ class LockTracer:
         self._known: list[ThreadState] = []
         self.threads = _Threads(self._known)
         self.record_hold = self.history.raw_holds.append
+        #: Told of each step ("acquire" before it, "release" after it) in the thread that does it.
+        self.on_step: Callable[[str, TracedLock], None] | None = None
         self._open_at_stop: tuple[list[RawHeld], list[RawWait]] | None = None
         self.history.watch(self._still_open)
 
@@ -108,6 +112,13 @@ class LockTracer:
                 # an adopted lock may have been let go by a name that is not traced
                 return [lock for lock, hold in held if hold is not None and hold[0] is state]
         return []
+
+    def waits_since(self, thread_ident: int | None) -> int | None:
+        """Since when a thread waits for a traced lock (monotonic nanoseconds); None when not."""
+        for state in reversed(list(self._known)):
+            if state.ident == thread_ident:
+                return None if state.waiting is None else state.waiting.since_ns
+        return None
 
     def order_cycles(self) -> list[OrderCycle]:
         """Find the cycles in the order in which locks were taken; see `lock_order`."""

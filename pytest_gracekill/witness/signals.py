@@ -33,6 +33,10 @@ if TYPE_CHECKING:
 _ON_THE_WAY = ("subprocess.py", "psutil/__init__.py", "process.py", "popen_fork.py", "signals.py")
 
 
+#: How the name of a process begins that is another run of the domain.
+OTHER_RUN = "the VM that was started meanwhile"
+
+
 def signal_name(signum: int) -> str:
     """``SIGTERM`` for 15; the number where the platform has no name for it."""
     try:
@@ -47,6 +51,7 @@ class SentSignal:
 
     ``at_ns`` is the moment before the call. ``refused``: the target was a stranger, and the signal
     was not sent. ``reached_vm``: it was sent to the VM, alone or with its group, without an error.
+    ``other_run``: it went to another run of the same domain.
     """
 
     at_ns: int
@@ -57,6 +62,7 @@ class SentSignal:
     refused: bool
     errno: int | None
     site: Frame | None
+    other_run: bool = False
 
     def __str__(self) -> str:
         state = " refused" if self.refused else f" errno {self.errno}" if self.errno else ""
@@ -75,6 +81,8 @@ class SignalRecorder:
         self.exempt: set[int] = set()
         self._whose = whose
         self._history = history
+        #: Called in the sender's thread after each signal.
+        self.on_signal: Callable[[], None] = lambda: None
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -118,6 +126,7 @@ class SignalRecorder:
                     errno.EPERM, f"gracekill refuses {signal_name(signum)} to {target}"
                 )
             self._note(at_ns, int(signum), target, is_vm=is_vm, allowed=allowed, failure=failure)
+            self.on_signal()
             if failure is not None:
                 raise failure
 
@@ -143,6 +152,7 @@ class SignalRecorder:
             refused=not allowed,
             errno=None if failure is None else failure.errno,
             site=_caller(),
+            other_run=target.startswith(OTHER_RUN),
         )
         self.sent.append(sent)
         self._history.record(

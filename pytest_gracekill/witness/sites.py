@@ -75,6 +75,8 @@ _CALLERS = (
     str(_PACKAGE / "participants.py"),
     str(_PACKAGE / "calls.py"),
     str(_PACKAGE / "routine" / "session.py"),
+    str(_PACKAGE / "driving.py"),
+    str(_PACKAGE / "choreography.py"),
     str(_WITNESS / "event_loop.py"),
     str(_PACKAGE / "routine" / "adapt.py"),
 )
@@ -83,9 +85,8 @@ _collector = threading.RLock()
 _PLUMBING = (contextlib.__file__, threading.__file__)
 # what stands between a user's line and the lock: this package's witness, the model whose methods
 # take the locks for the user, and the two stdlib modules through which a lock is often taken
-_files = _Files(
-    (str(_WITNESS), str(_PACKAGE / "routine" / "model.py"), *_PLUMBING), boundary=_CALLERS
-)
+_MODEL = tuple(str(_PACKAGE / "routine" / name) for name in ("model.py", "domain.py"))
+_files = _Files((str(_WITNESS), *_MODEL, *_PLUMBING), boundary=_CALLERS)
 # for a thread that runs nothing but our own code: a contender in the model
 _ours = _Files((*_TRACING, *_PLUMBING), boundary=_CALLERS)
 

@@ -157,6 +157,8 @@ class TracedLock:
         """
         state = self._threads.state
         tracer = self._tracer
+        if tracer.on_step is not None:
+            tracer.on_step("acquire", self)
         if timeout != -1:
             if not blocking or not 0 <= timeout <= threading.TIMEOUT_MAX:
                 return self._inner.acquire(blocking, timeout)  # raises what a Lock raises
@@ -195,6 +197,8 @@ class TracedLock:
         finally:
             self._hold = None
             self._inner.release()
+        if self._tracer.on_step is not None:
+            self._tracer.on_step("release", self)
 
     def __exit__(self, *_: object) -> None:
         self.release()

@@ -110,7 +110,13 @@ class Watchdog:
             return
         self.hung_in = current_stack(self._guarded)
         self.expired = True
-        self._free()
+        try:
+            self._free()
+        finally:
+            # also when something cannot be ended: then all the more
+            self._interrupt_until_done()
+
+    def _interrupt_until_done(self) -> None:
         if self._done.wait(_AFTER_KILL):
             return
         while not self._done.is_set():

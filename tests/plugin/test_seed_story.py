@@ -46,6 +46,7 @@ def test_before_the_seed(gracekill: Judge) -> None:
         "deadlock": "ok",
         "locks": "HELD OVER WAIT",
         "progress": "STALLED",
+        "identity": "ok",
         "leftovers": "ok",
     }
     assert "the flush needed 2.40 s, the grace was 1.6" in report.verdicts["escalation"].evidence
@@ -63,7 +64,8 @@ def test_both_locks_dropped(gracekill: Judge) -> None:
     )
     report.check()
     assert set(report.verdicts) == {
-        "data", "escalation", "outcome", "promptness", "deadlock", "locks", "progress", "leftovers",
+        "data", "escalation", "outcome", "promptness", "deadlock", "locks", "progress", "identity",
+        "leftovers",
     }  # fmt: skip
     assert not report.not_judged
 
@@ -226,7 +228,7 @@ def test_what_cannot_apply_is_not_judged(gracekill: Judge) -> None:
 
     report = gracekill(terminate, flush_time=0.1)
     report.check()
-    assert set(report.not_judged) == {"deadlock", "locks", "progress"}
+    assert set(report.not_judged) == {"deadlock", "locks", "progress", "identity"}
     text = " ".join(str(report).split())
     assert "not judged: deadlock (no locks were handed in); locks (no locks were handed in)" in text
     with pytest.raises(AssertionError, match="NOT JUDGED locks"):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_gracekill.errors import UsageError
-from pytest_gracekill.routine import model
+from pytest_gracekill.routine import callers
 from pytest_gracekill.routine.flags import KillFlags
 from pytest_gracekill.routine.incarnation import Incarnation, start_time
 from pytest_gracekill.routine.model import (
@@ -309,7 +309,7 @@ def test_two_that_destroy_clean_up_once(
             second_came.set()
         return process_kill(*args, **kwargs)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(model, "process_kill", announced)
+    monkeypatch.setattr(callers, "process_kill", announced)
     with ThreadPoolExecutor(2) as pool:
         calls = [pool.submit(driver.destroy, "web", policy=KillPolicy(grace=60)) for _ in range(2)]
         assert second_came.wait(DEADLINE), "the second call never got the locks"
@@ -332,7 +332,7 @@ def test_destroy_leaves_the_successor_alone(
         driver.define("web", os.getppid())
         return result
 
-    monkeypatch.setattr(model, "process_kill", restarted_meanwhile)
+    monkeypatch.setattr(callers, "process_kill", restarted_meanwhile)
     assert driver.destroy("web").dead
     assert (domain.id, domain.pid) == (2, os.getppid())
 

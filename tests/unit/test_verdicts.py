@@ -14,9 +14,10 @@ from pytest_gracekill.child.journal import Entry
 from pytest_gracekill.child.knobs import Knobs
 from pytest_gracekill.report import VERDICTS, Call, NotJudged, Report, Verdict
 from pytest_gracekill.routine.result import KillResult
-from pytest_gracekill.verdicts.evidence import Caller, Evidence, LockState, Promise
+from pytest_gracekill.verdicts.evidence import Caller, Evidence, IdentitySeen, LockState, Promise
 from pytest_gracekill.witness.contenders import Contender
 from pytest_gracekill.witness.history import Frame, History, Hold, Wait
+from pytest_gracekill.witness.identity import CleanUp, FreedUse
 from pytest_gracekill.witness.leftovers import Leftovers, Orphan
 from pytest_gracekill.witness.signals import SentSignal
 
@@ -139,6 +140,7 @@ RIGHT = Evidence(
     lock_state=LOCKS,
     contenders=(contender("other-1", (-0.1, -0.099), (0.2, 0.201)),),
     leftovers=Leftovers(started=1, orphans=(), locked=()),
+    identity=IdentitySeen(domain="vm", incarnation=1, uses=(), clean_ups=()),
 )
 
 
@@ -160,6 +162,14 @@ def change(evidence: Evidence, **changes: Any) -> Evidence:
 def judge(name: str, **changes: Any) -> Verdict | NotJudged:
     return verdicts.JUDGES[name](change(RIGHT, **changes))
 
+
+def cleaned(incarnation: int | None, seconds: float, domain: str = "vm") -> CleanUp:
+    return CleanUp(
+        domain=domain, incarnation=incarnation, actor=ROUTINE, at_ns=at(seconds), site=SITE[0]
+    )
+
+
+FREED = FreedUse(domain="vm", what="lock", actor=ROUTINE, at_ns=at(1.0), site=SITE[0])
 
 KILLED: dict[str, Any] = {
     "signals": (sent(15, 0.0), sent(9, 0.6)),
@@ -230,6 +240,14 @@ BROKEN: list[tuple[str, str, dict[str, Any]]] = [
     # it ended late, and that is no excuse for what came after it
     ("promptness", "SLOW", {"returned_ns": at(2.6), "gone_ns": at(2.0)}),
     ("promptness", "HUNG", {"call__success": None, "hung_in": SITE}),
+    ("identity", "FREED", {"identity__uses": (FREED,)}),
+    ("identity", "TWICE", {"identity__clean_ups": (cleaned(1, 1.0), cleaned(None, 1.1))}),
+    ("identity", "WRONG VM", {"identity__clean_ups": (cleaned(2, 1.0),)}),
+    (
+        "identity",
+        "WRONG VM",
+        {"signals": (sent(9, 0.5, other_run=True, reached_vm=False, target="another run"),)},
+    ),
     ("locks", "LOCK LOST", {"lock_state__at_return": ("driver",)}),
     ("locks", "LOCK LOST", {"lock_state__at_return": ("driver", "domain vm", "domain other")}),
     (
@@ -350,6 +368,17 @@ OK: list[tuple[str, dict[str, Any]]] = [
     # far slower than before, but within the limit
     ("progress", {"contenders": (users((-2.0, -1.9), (0.1, 0.9)),), "returned_ns": at(2)}),
     ("data", {"audit": audit(acknowledged=[])}),
+    # once, and other domains as often as they like
+    (
+        "identity",
+        {
+            "identity__clean_ups": (
+                cleaned(None, 0.1, "other"),
+                cleaned(1, 1.0),
+                cleaned(7, 1.1, "other"),
+            )
+        },
+    ),
 ]
 
 
@@ -370,6 +399,7 @@ NOT_JUDGED: list[tuple[str, str, dict[str, Any]]] = [
     ("deadlock", "no locks", {"lock_state": None}),
     ("locks", "no locks", {"lock_state": None}),
     ("progress", "no contenders", {"contenders": ()}),
+    ("identity", "takes no driver", {"identity": None}),
     ("leftovers", "did not report", {"leftovers": None}),
 ]
 
@@ -390,6 +420,7 @@ UNKNOWN: list[tuple[str, str, dict[str, Any]]] = [
         {**KILLED, "audit": audit(lost=[63]), "knobs": Knobs(flush_time=0.5)},
     ),
     ("progress", "no operation at all", {"contenders": (contender("other-1"),)}),
+    ("identity", "did not come to 'exit'", {"missed": ("exit",)}),
 ]
 
 

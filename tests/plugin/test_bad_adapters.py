@@ -24,11 +24,13 @@ import psutil, pytest
 from pytest_gracekill import lab
 from pytest_gracekill.routine import session
 
-# as if a second had been too long
-@pytest.fixture(autouse=True, scope="session")
-def impatient():
-    lab.START_WITHIN = lab.END_WITHIN = 2.5
-    lab.SHOWS_WITHIN = session.SHOWS_WITHIN = 1
+# as if a second had been too long, where that is what is told
+@pytest.fixture(autouse=True)
+def impatient(request, monkeypatch):
+    if request.function.__name__ == "test_bad":
+        for name in request.module.IMPATIENT:
+            for module in (lab, session):
+                monkeypatch.setattr(module, name, 2.5, raising=False)
 
 @pytest.fixture(autouse=True)
 def nothing_is_left():
@@ -55,6 +57,8 @@ def stop(vm):
 
 {adapter}
 
+IMPATIENT = {impatient}
+
 def test_bad(gracekill):
     gracekill(bad, flush_time=0.05).check()
 
@@ -72,6 +76,13 @@ NEVER = (
     " (for a shell), child.program (an executable) or child.target (a callable, for"
     " multiprocessing) (from the call)"
 )
+
+#: What is made short for a case whose error says that it was too long.
+LIMITS = {
+    "START_WITHIN": "the start of the adapter",
+    "END_WITHIN": "did not end within",
+    "SHOWS_WITHIN": "never started the fake",
+}
 
 #: How many runs the cases are spread over.
 GROUPS = 4
@@ -333,7 +344,9 @@ def test_one_clear_error_and_nothing_left(
     basetemp = pytester.path / "basetemp"
     pytester.makeconftest(CONFTEST)
     for number, case in enumerate(cases):
-        module = MODULE.replace("{adapter}", BAD[case][0])
+        adapter, error = BAD[case]
+        limits = [name for name, told in LIMITS.items() if told in error]
+        module = MODULE.replace("{adapter}", adapter).replace("{impatient}", repr(limits))
         pytester.makepyfile(**{f"test_{number}": module})
     result = run_pytest("", f"--basetemp={basetemp}", "-rN", "--junit-xml=junit.xml")
     failures = {
@@ -357,3 +370,24 @@ def check(case: str, text: str) -> None:
     assert len(ours) <= 1 + (case == "pid before it is there"), f"{case}\n{text}"
     assert ">       gracekill(bad, flush_time=0.05).check()" in lines, "the user's line is shown"
     assert "pytest_gracekill/" not in text.replace("pytest_gracekill/errors.py", ""), text
+
+
+def test_a_step_that_hangs_is_told_before_pytest_timeout_ends_the_test(
+    run_pytest: RunPytest,
+) -> None:
+    source = """
+    import subprocess, threading
+
+    def bad(child):
+        vm = subprocess.Popen(child.argv)
+        threading.Event().wait()
+        yield vm.kill
+
+    def test_bad(gracekill):
+        gracekill(bad)
+    """
+    result = run_pytest(source, "--timeout=8")
+    result.assert_outcomes(failed=1)
+    text = result.stdout.str()
+    assert re.search(r"StartError: the start of the adapter bad did not end within [1-6]\.", text)
+    assert "Timeout (>" not in text

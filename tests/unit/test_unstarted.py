@@ -19,6 +19,7 @@ import pytest
 from pytest_gracekill.child import lineage
 from pytest_gracekill.child import mark as marks
 from pytest_gracekill.child.knobs import Knobs
+from pytest_gracekill.child.program import imagelock
 from pytest_gracekill.child.unstarted import Child, Unstarted
 from pytest_gracekill.errors import StartError, UsageError
 from pytest_gracekill.routine.adapt import adapt
@@ -110,13 +111,14 @@ def test_before_its_start_it_has_no_pid(prepare: Prepare) -> None:
 
 
 def test_one_that_ends_before_it_is_ready_is_told_at_once(prepare: Prepare) -> None:
-    unstarted = prepare(ready_after=60.0, topology="child")
-    process = subprocess.Popen(unstarted.child.argv)
-    assert unstarted.wait_started(LONG)
-    process.kill()
-    with pytest.raises(StartError, match="ended before it was ready"):
-        unstarted.child.wait_ready(60)
-    process.wait(LONG)
+    unstarted = prepare()
+    disk = os.open(unstarted.child.dir / "disk", os.O_RDWR)
+    imagelock.take(disk)  # so that it says that it is there, and goes
+    with subprocess.Popen(unstarted.child.argv, stderr=subprocess.PIPE) as process:
+        with pytest.raises(StartError, match="ended before it was ready"):
+            unstarted.child.wait_ready(60)
+        assert process.wait(LONG) == 1
+    os.close(disk)
 
 
 def test_a_second_start_is_counted(prepare: Prepare) -> None:
@@ -136,12 +138,17 @@ def test_a_second_start_is_counted(prepare: Prepare) -> None:
     first.wait(LONG)
 
 
+class HearsNoReadiness(Unstarted):
+    def _hear(self, line: bytes) -> None:
+        if not line.startswith(b"ready"):
+            super()._hear(line)
+
+
 def test_close_ends_whoever_was_started_and_leaves_nothing(tmp_path: Path) -> None:
     threads, descriptors = threading.active_count(), sorted(os.listdir("/proc/self/fd"))  # noqa: PTH208
     for number, ready in enumerate((True, False)):
-        unstarted = Unstarted(
-            Knobs(helpers=1, ready_after=0.0 if ready else 60.0), tmp_path / f"{number}"
-        )
+        kind = Unstarted if ready else HearsNoReadiness
+        unstarted = kind(Knobs(helpers=1), tmp_path / f"{number}")
         process = subprocess.Popen(unstarted.child.argv)
         assert unstarted.wait_started(LONG)
         if ready:

@@ -105,7 +105,8 @@ def test_right_manager(gracekill: Judge, callers: int) -> None:
     manager = Manager()
     report = judge(gracekill, manager, callers=callers, locks=[(manager, "thread_guard")])
     report.check()
-    assert not report.not_judged
+    # its domains are no model of ours
+    assert set(report.not_judged) <= {"identity"}
     # two coroutines, a thread, and the pulse
     assert report.verdicts["progress"].evidence.startswith("4 contenders, longest stall")
     assert [call.success for call in report.calls] == [True] * callers

@@ -121,7 +121,8 @@ def test_right_manager(gracekill: Judge, callers: int) -> None:
     lock, wires = manager._lock, dict(vars(manager._changed))
     report = judge(gracekill, manager, callers=callers)
     report.check()
-    assert not report.not_judged
+    # its domains are no model of ours
+    assert set(report.not_judged) <= {"identity"}
     assert manager.cleaned_up == 1
     assert [call.success for call in report.calls] == [True] * callers
     assert report.result is report.calls[0].result is True
@@ -140,18 +141,21 @@ def test_all_callers_of_a_right_manager_are_named_as_one(gracekill: Judge) -> No
         "each of 2 callers: returned True; the VM is dead"
     )
     assert "ms after the exit; caller-2: " in report.verdicts["promptness"].evidence
-    assert report.not_judged == {"progress": "no contenders took part"}
+    assert report.not_judged["progress"] == "no contenders took part"
 
 
 def test_nothing_is_traced(gracekill: Judge) -> None:
     manager = Manager()
     report = judge(gracekill, manager, locks=(), contend=())
     report.check()
-    assert report.not_judged == {
-        "deadlock": "no locks were handed in",
-        "locks": "no locks were handed in",
-        "progress": "no contenders took part",
-    }
+    assert (
+        report.not_judged.items()
+        >= {
+            "deadlock": "no locks were handed in",
+            "locks": "no locks were handed in",
+            "progress": "no contenders took part",
+        }.items()
+    )
     with pytest.raises(AssertionError, match="NOT JUDGED locks"):
         report.check("locks")
 

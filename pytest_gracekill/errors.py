@@ -22,6 +22,17 @@ class UsageError(ValueError):
         return _usage_error, (self.what, self.source)
 
 
+class UnsupportedError(UsageError):
+    """The machine does not let us do what was asked for; the fixtures skip the test for it."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _unsupported_error, (self.what, self.source)
+
+
+def _unsupported_error(what: str, source: str) -> UnsupportedError:
+    return UnsupportedError(what, source=source)
+
+
 def _usage_error(what: str, source: str) -> UsageError:
     return UsageError(what, source=source)
 

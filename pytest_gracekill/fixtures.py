@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import pytest
 
 from pytest_gracekill import settings
-from pytest_gracekill.errors import StartError, UsageError
+from pytest_gracekill.errors import StartError, UnsupportedError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -129,6 +129,8 @@ def fake_qemu(
         __tracebackhide__ = True
         try:
             return begin(knobs)
+        except UnsupportedError as error:
+            pytest.skip(error.what)
         except UsageError as error:
             # the user's line is what is wrong, not ours
             raise error.with_traceback(None) from None
@@ -187,6 +189,8 @@ def gracekill(
             raise error.with_traceback(None) from None
         try:
             report = lab.run(plan)
+        except UnsupportedError as error:
+            pytest.skip(error.what)
         except (UsageError, StartError) as error:
             # the same for what is wrong with an adapter
             raise error.with_traceback(None) from error.__cause__

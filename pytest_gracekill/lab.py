@@ -397,7 +397,7 @@ class _Trial:
         asked = any(entry.event in REQUESTS for entry in vm.journal.entries())
         killed = any(s.signum == SIGKILL and s.reached_vm for s in self.who.recorder.sent)
         if killed:
-            return vm_ends(vm, JOIN)
+            return vm_ends(vm, JOIN + vm.knobs.survives_kill)
         if not asked or not vm.knobs.ends_by_itself:
             return vm_ends(vm, TOLERANCE)
         left = (deadline_ns - time.monotonic_ns()) / 1e9

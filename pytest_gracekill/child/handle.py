@@ -119,6 +119,8 @@ class FakeQemu:
             if self._process is not None and self._process.pid != self.pid:
                 # somebody may have stopped it, and it has to tell how the VM ended
                 self._process.send_signal(signal.SIGCONT)
+            if self.knobs.survives_kill:
+                self._mark.sweep()  # also who holds it at its exit: the kernel lets it go then
             # the VM first: those who reap it say how it ended, and leave no zombie
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)

@@ -42,6 +42,7 @@ class Knobs:
     topology: Literal["child", "reaped", "zombie", "daemon", "wrapped", "leaderless"] = "child"
     reaper_delay: float = 1.5
     reuse_pid: bool = False
+    survives_kill: float = 0.0
     helpers: int = 0
     helper: frozenset[Trait] = frozenset()
     disk_lock: bool = True
@@ -53,7 +54,13 @@ class Knobs:
         check(values, {})
         # a list of traits is as good as a set; the record itself is always of one kind
         object.__setattr__(self, "helper", frozenset(self.helper))
-        for name in ("flush_time", "linger", "ready_after", "reaper_delay"):
+        for name in (
+            "flush_time",
+            "linger",
+            "ready_after",
+            "reaper_delay",
+            "survives_kill",
+        ):
             object.__setattr__(self, name, float(getattr(self, name)))
 
     @classmethod
@@ -160,6 +167,10 @@ MEANINGS: Mapping[str, str] = MappingProxyType(
         "reuse_pid": (
             "another process gets the VM's pid when it has been reaped, with topology reaped; "
             "needs the right to write /proc/sys/kernel/ns_last_pid, as in a pid namespace"
+        ),
+        "survives_kill": (
+            "seconds that the process stays after SIGKILL, as in state D: a tracer holds it at "
+            "its exit; where ptrace is denied the test is skipped"
         ),
         "helpers": "number of helper processes, which stay when the fake is SIGKILLed, 0 to 64",
         "helper": "traits of the helpers: session, ignores_term, holds_stdout, holds_lock",

@@ -9,10 +9,11 @@ import subprocess
 import tempfile
 import time
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_gracekill.errors import StartError, UsageError
+from pytest_gracekill.errors import StartError, UnsupportedError, UsageError
 
 from . import disk, programfile
 from .journal import Journal
@@ -192,11 +193,27 @@ def _check_platform(knobs: Knobs) -> None:
             f"reuse_pid=True needs to write {stranger.LAST_PID}: as root, or in a pid namespace of"
             " its own (unshare -Urpf --mount-proc)"
         )
+    if knobs.survives_kill and (refused := _ptrace_refused()):
+        raise UnsupportedError(
+            f"survives_kill={knobs.survives_kill:g} needs ptrace, which is denied here"
+            f" ({os.strerror(refused)})"
+        )
     if knobs.topology == "leaderless" and not leaderless.supported():
         machines = ", ".join(leaderless.SYS_EXIT)
         raise UsageError(
             f'topology="leaderless" is not possible on {os.uname().machine}: known are {machines}'
         )
+
+
+@cache
+def _ptrace_refused() -> int:
+    """The errno by which the kernel refuses that a process is traced by its child; 0: it may be."""
+    ask = (
+        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); "
+        "from program.tracer import trace; sys.exit(trace(0.0, None, None))"
+    )
+    command = [*programfile.argv(Path("-c")), ask]
+    return subprocess.run(command, stdin=subprocess.DEVNULL, check=False, timeout=30).returncode
 
 
 def _await(

@@ -151,6 +151,7 @@ _CHECKS: Mapping[str, Callable[[str, object], str | None]] = {
     "topology": _word,
     "reaper_delay": _seconds,
     "reuse_pid": _truth,
+    "survives_kill": _seconds,
     "helpers": _whole(0, MOST_HELPERS),
     "helper": _traits,
     "disk_lock": _truth,
@@ -166,6 +167,11 @@ _CONTRADICTIONS: tuple[tuple[tuple[str, ...], Callable[[Mapping[str, object]], b
         ("reuse_pid", "topology"),
         lambda knobs: bool(knobs["reuse_pid"]) and knobs["topology"] != "reaped",
         'only a pid that somebody else has reaped is free again: topology="reaped"',
+    ),
+    (
+        ("survives_kill", "topology"),
+        lambda knobs: bool(knobs["survives_kill"]) and knobs["topology"] == "leaderless",
+        "a process without its main thread cannot be held at its exit",
     ),
     (
         ("helper", "helpers"),

@@ -104,6 +104,7 @@ def _literals(knobs: Knobs) -> dict[str, object]:
         "inherit": knobs.inherit,
         "reaper_delay": knobs.reaper_delay,
         "reuse_pid": knobs.reuse_pid,
+        "survives_kill": knobs.survives_kill,
         "helpers": knobs.helpers,
         "helper": tuple(sorted(knobs.helper)),
         "disk_lock": knobs.disk_lock,

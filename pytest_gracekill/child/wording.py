@@ -20,7 +20,9 @@ _TRUTH = {"true": True, "yes": True, "on": True, "1": True} | {
     "0": False,
 }
 _NUMBERS: Mapping[str, Callable[[str], float]] = {
-    **dict.fromkeys(("flush_time", "linger", "ready_after", "reaper_delay"), float),
+    **dict.fromkeys(
+        ("flush_time", "linger", "ready_after", "reaper_delay", "survives_kill"), float
+    ),
     **dict.fromkeys(("blocks", "block_size", "exit_status", "helpers", "seed"), int),
 }
 

@@ -21,7 +21,7 @@ class Chardev:
         self.path = self.host = self.port = ""
         self.fd = -1
         self.server = self.wait = self.abstract = False
-        self.speaks_qmp = self.pretty = False
+        self.in_use = self.speaks_qmp = self.pretty = False
 
     @classmethod
     def asked_for(cls, asked: dict[str, str], spelled: str) -> "Chardev":

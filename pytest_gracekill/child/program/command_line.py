@@ -141,7 +141,7 @@ def _qmp_pretty(options: Options, value: str, spelled: str) -> None:
 
 def _serial(options: Options, value: str, spelled: str) -> None:
     """A line that nobody hears from: what matters is that one can connect to it."""
-    if value.partition(":")[0] in ("unix", "tcp", "telnet"):
+    if value.partition(":")[0] in ("unix", "tcp", "telnet", "chardev"):
         _compatible(options, value, spelled, "serial")
 
 
@@ -155,13 +155,15 @@ def _add(options: Options, chardev: Chardev) -> Chardev:
 def _compatible(options: Options, value: str, spelled: str, role: str) -> Chardev:
     """The short form of `-qmp` and `-serial`: a device, or one that has a name already."""
     if value.startswith("chardev:"):
-        return _named(options, value.removeprefix("chardev:"), spelled)
+        return _used(options, value.removeprefix("chardev:"), spelled)
     number = sum(label.startswith(role) for label in options.chardevs)
     long_form = compatible(value)
     if long_form is None:
         raise Unusable(f"{spelled}: '{value}' is not a valid char driver")
-    asked = fields(long_form, "backend") | {"id": f"{role}{number}"}
-    return _add(options, Chardev.asked_for(asked, spelled))
+    label = f"{role}{number}"
+    asked = fields(long_form, "backend") | {"id": label}
+    _add(options, Chardev.asked_for(asked, spelled))
+    return _used(options, label, spelled)
 
 
 def _mon(options: Options, value: str, spelled: str) -> None:
@@ -171,15 +173,20 @@ def _mon(options: Options, value: str, spelled: str) -> None:
         raise Unusable(f"{spelled}: Parameter 'chardev' is missing")
     if mode not in ("readline", "control"):
         raise Unusable(f"{spelled}: Parameter 'mode' does not accept value '{mode}'")
-    chardev = _named(options, asked["chardev"], spelled)
+    chardev = _used(options, asked["chardev"], spelled)
     if mode == "control":
         chardev.speaks_qmp, chardev.pretty = True, asked.get("pretty") == "on"
 
 
-def _named(options: Options, label: str, spelled: str) -> Chardev:
-    if label not in options.chardevs:
+def _used(options: Options, label: str, spelled: str) -> Chardev:
+    """Return the device, which one monitor or guest device can have."""
+    chardev = options.chardevs.get(label)
+    if chardev is None:
         raise Unusable(f'{spelled}: chardev "{label}" not found')
-    return options.chardevs[label]
+    if chardev.in_use:
+        raise Unusable(f"{spelled}: Device '{label}' is in use")
+    chardev.in_use = True
+    return chardev
 
 
 def _check(options: Options) -> None:

@@ -109,8 +109,12 @@ def _query_target(_vm: Vm) -> "Json":
 
 def _query_chardev(vm: Vm) -> "Json":
     return [
-        {"frontend-open": True, "filename": filename, "label": label}
-        for label, filename in vm.chardevs
+        {
+            "frontend-open": line.chardev.in_use,
+            "filename": line.filename,
+            "label": line.chardev.label,
+        }
+        for line in vm.lines
     ]
 
 

@@ -31,6 +31,7 @@ class Configuration:
     inherit: str
     reaper_delay: float
     reuse_pid: bool
+    survives_kill: float
     helpers: int
     helper: tuple[str, ...]
     disk_lock: bool

@@ -37,11 +37,11 @@ class Control:
         setrecursionlimit(FRAMES)
         options = options or Options()
         self._machine = machine
-        self._vm = Vm(machine, options, self._tell)
         chardevs = list(options.chardevs.values())
         if path:
             chardevs.append(_listening("qmp", path))
         self._lines = [Line(chardev) for chardev in chardevs]
+        self._vm = Vm(machine, options, self._lines, self._tell)
         self._sessions = [
             Session(line, self._vm) for line in self._lines if line.chardev.speaks_qmp
         ]
@@ -132,5 +132,5 @@ def _listening(label: str, path: str) -> "Chardev":
 
     asked = {"backend": "socket", "id": label, "path": path, "server": "on", "wait": "off"}
     chardev = Chardev.asked_for(asked, f"-qmp unix:{path},server=on,wait=off")
-    chardev.speaks_qmp = True
+    chardev.in_use = chardev.speaks_qmp = True
     return chardev

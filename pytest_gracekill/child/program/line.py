@@ -122,11 +122,23 @@ class Line:
         made.listen(1)
         return made
 
-    def _waits(self) -> str:
+    @property
+    def filename(self) -> str:
+        """How QEMU describes the device: what it is, and who is there."""
         chardev = self.chardev
-        address = f"unix:{chardev.path}" if chardev.path else f"tcp:{chardev.host}:{chardev.port}"
-        where = f"disconnected:{address},server=on"
-        return f"{chardev.spelled}: info: QEMU waiting for connection on: {where}"
+        if chardev.kind != "socket":
+            return chardev.kind
+        server = ",server=on" if chardev.server else ""
+        address = f"tcp:{chardev.host}:{chardev.port}" if chardev.port else f"unix:{chardev.path}"
+        if self._client is None:
+            return f"disconnected:{address}{server}"
+        if not chardev.port:
+            return f"unix:{chardev.path}{server}" if chardev.server else "unix:"
+        host, port = self._client.getpeername()[:2]
+        return f"{address}{server} <-> {host}:{port}"
+
+    def _waits(self) -> str:
+        return f"{self.chardev.spelled}: info: QEMU waiting for connection on: {self.filename}"
 
     # -- a client
 

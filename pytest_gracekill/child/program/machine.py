@@ -80,6 +80,12 @@ class Machine:
             seed=knobs.seed,
         )
         self.record.write("role", pid=pid, role="vm")
+        if knobs.survives_kill:
+            from .tracer import trace  # noqa: PLC0415  # needs ctypes
+
+            if refused := trace(knobs.survives_kill, self._lifeline, self.record):
+                say(f"cannot be traced: errno {refused}")
+                self.exit(1)
         self.disk = os.open(knobs.disk, os.O_RDWR)
         if knobs.disk_lock and (denied := imagelock.take(self.disk)):
             say(f'Failed to get "{denied}" lock\nIs another process using the image?')

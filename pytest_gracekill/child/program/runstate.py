@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .command_line import Options
+    from .line import Line
     from .machine import Machine
     from .qmp_json import Json
 
@@ -54,12 +55,13 @@ class Vm:
         self,
         machine: "Machine",
         options: "Options",
+        lines: "list[Line]",
         broadcast: "Callable[[dict[str, Json]], None]",
     ) -> None:
         self.machine = machine
         self.name, self.uuid = options.name, options.uuid
         self.no_reboot, self.no_shutdown = options.no_reboot, options.no_shutdown
-        self.chardevs: list[tuple[str, str]] = []
+        self.lines = lines
         self.status = "running" if machine.running else "prelaunch"
         self.button_pressed = False
         self._broadcast = broadcast

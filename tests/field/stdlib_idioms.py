@@ -25,7 +25,7 @@ def up() -> int:
     """
     begin = time.monotonic()
     subprocess.run([sys.executable, "-I", "-S", "-c", ""], check=True)
-    return max(2, ceil(50 * (time.monotonic() - begin)))
+    return min(max(2, ceil(50 * (time.monotonic() - begin))), 30)
 
 
 def kill(popen: subprocess.Popen[bytes]) -> None:

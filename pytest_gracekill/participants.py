@@ -72,6 +72,7 @@ class Participants:
         self.recorder = stack.enter_context(SignalRecorder(self._whose, self.history))
         if self._kind == "driver" or plan.locks:
             self.tracer = LockTracer(self.history)
+        self.recorder.held = self.held
         stack.callback(self.quiesce)
 
     def enter(self, stack: ExitStack) -> None:

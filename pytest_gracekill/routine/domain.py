@@ -8,7 +8,7 @@ domain whose last reference is gone would be a use of freed memory in C: here it
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 from pytest_gracekill.routine.owned_lock import Lockable, OwnedLock
 
@@ -33,12 +33,14 @@ class Domain:
     """One VM. A new one has one reference, that of the driver's list."""
 
     __slots__ = (
+        "_changed",
         "_guard",
         "_incarnation",
         "_lock",
         "_notices",
         "_refs",
         "being_destroyed",
+        "job",
         "name",
         "sent",
     )
@@ -52,6 +54,9 @@ class Domain:
         #: The guard flag: set by who is about to destroy it, so that the end-of-file handler leaves
         #: the clean-up to them. libvirt's ``priv->beingDestroyed``.
         self.being_destroyed = False
+        #: Who has the job of changing it, by name; None when nobody has.
+        self.job: str | None = None
+        self._changed: threading.Condition | None = None
         #: What this incarnation was sent; a new list with each incarnation.
         self.sent: list[Sent] = []
         self._incarnation: Incarnation | None = None
@@ -102,6 +107,31 @@ class Domain:
     def refs(self) -> int:
         return self._refs
 
+    @property
+    def changed(self) -> threading.Condition:
+        """Wakes who waits for the job, or for the domain to be inactive. Over the domain's lock."""
+        with self._guard:
+            if self._changed is None:
+                self._changed = threading.Condition(cast("threading.Lock", self._lock))
+            return self._changed
+
+    def begin_job(self, name: str, timeout: float = 30.0) -> bool:
+        """Have the job, waiting for it without the lock; False when it was not to be had in time.
+
+        Call with the lock held. libvirt's ``virDomainObjBeginJob``, which waits for 30 s.
+        """
+        self._used("begin_job()")
+        if not self.changed.wait_for(lambda: self.job is None, timeout):
+            return False
+        self.job = name
+        return True
+
+    def end_job(self) -> None:
+        """Give the job back, and wake who waits for it. Call with the lock held."""
+        self._used("end_job()")
+        self.job = None
+        self.changed.notify_all()
+
     def ref(self) -> int:
         """Add a reference; returns how many there are now."""
         self._used("ref()")
@@ -150,3 +180,6 @@ class Domain:
         if self._notices is not None:
             self._notices.torn_down(self.name, self._incarnation)
         self.begin(None)
+        if self._changed is not None:
+            # only now: who is woken before finds it active, and sleeps on
+            self._changed.notify_all()

@@ -51,7 +51,8 @@ class SentSignal:
 
     ``at_ns`` is the moment before the call. ``refused``: the target was a stranger, and the signal
     was not sent. ``reached_vm``: it was sent to the VM, alone or with its group, without an error.
-    ``other_run``: it went to another run of the same domain.
+    ``other_run``: it went to another run of the same domain. ``held``: the traced locks that the
+    sender held.
     """
 
     at_ns: int
@@ -63,6 +64,7 @@ class SentSignal:
     errno: int | None
     site: Frame | None
     other_run: bool = False
+    held: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         state = " refused" if self.refused else f" errno {self.errno}" if self.errno else ""
@@ -83,6 +85,8 @@ class SignalRecorder:
         self._history = history
         #: Called in the sender's thread after each signal.
         self.on_signal: Callable[[], None] = lambda: None
+        #: The names of the locks that the calling thread holds.
+        self.held: Callable[[], tuple[str, ...]] = tuple
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -153,6 +157,7 @@ class SignalRecorder:
             errno=None if failure is None else failure.errno,
             site=_caller(),
             other_run=target.startswith(OTHER_RUN),
+            held=self.held(),
         )
         self.sent.append(sent)
         self._history.record(
@@ -163,6 +168,7 @@ class SignalRecorder:
             target=target,
             refused=not allowed,
             errno=sent.errno,
+            held=list(sent.held),
             site=None if sent.site is None else str(sent.site),
         )
 

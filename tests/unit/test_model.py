@@ -25,6 +25,7 @@ from pytest_gracekill.routine.model import (
 from pytest_gracekill.routine.owned_lock import OwnedLock
 from pytest_gracekill.routine.policy import KillPolicy
 from pytest_gracekill.routine.process_kill import process_kill
+from pytest_gracekill.witness.locks import LockTracer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -365,3 +366,53 @@ def test_records_have_one_line() -> None:
     assert repr(domain) == "<Domain 'web' id=3 pid=12 refs=1>"
     assert str(domain.incarnation) == "incarnation 3 (pid 12)"
     assert repr(Driver()) == "<Driver of 0 domains, lookup='coupled'>"
+
+
+# -- the job
+
+
+@pytest.mark.parametrize("traced", [False, True], ids=["own lock", "traced lock"])
+def test_the_job_is_waited_for_without_the_lock(traced: bool) -> None:  # noqa: FBT001 - a parameter
+    domain = Domain("web", LockTracer().lock("domain web") if traced else None)
+    got: list[tuple[str, bool]] = []
+    waiting = threading.Event()
+
+    def second() -> None:
+        with domain.lock:
+            waiting.set()
+            got.append(("second", domain.begin_job("second", 20.0)))
+            domain.end_job()
+
+    with domain.lock:
+        assert domain.begin_job("first", 0.0)
+        assert domain.job == "first"
+        assert not domain.begin_job("third", 0.0), "somebody has it"
+        thread = threading.Thread(target=second, daemon=True)
+        thread.start()
+    assert waiting.wait(20)
+    with domain.lock:
+        assert got == []
+        domain.end_job()
+    thread.join(20)
+    assert got == [("second", True)]
+    assert domain.job is None
+
+
+def test_who_waits_for_the_end_of_a_run_is_woken_by_its_clean_up() -> None:
+    domain = Domain("web")
+    domain.begin(Incarnation(id=3, pid=12))
+    inactive: list[bool] = []
+    waiting = threading.Event()
+
+    def wait() -> None:
+        with domain.lock:
+            waiting.set()
+            inactive.append(domain.changed.wait_for(lambda: not domain.active, 20.0))
+
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+    assert waiting.wait(20)
+    with domain.lock:
+        domain.tear_down()
+    thread.join(20)
+    assert inactive == [True]

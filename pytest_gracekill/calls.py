@@ -174,6 +174,9 @@ class Callers:
 
     def _returned(self, seen: Seen) -> None:
         seen.returned_ns = time.monotonic_ns()
+        if seen.actor == self._actors[0]:
+            # the locks are let go for it from here on: that is no point of the routine's
+            self._who.returned()
         self._who.history.record("return", seen.actor, seen.returned_ns)
         seen.alive = not self._who.vm_ended_within_tolerance()
         seen.at_return = self._who.held()

@@ -1,7 +1,10 @@
 """Named points of a trial, at which something else is done while the routine is held.
 
 A window of microseconds is met by luck; here it is opened for as long as it takes. The routine's
-thread is held at its point until the act is done, or stands before a lock that the routine holds.
+thread is held at its point until the act is done, or stands before a lock that the routine holds,
+directly or behind others. What it was held for is on record, and does not count against it.
+
+The points are met between the call and the return only, and by the routine's first caller.
 """
 
 from __future__ import annotations
@@ -27,10 +30,9 @@ POINTS: dict[Point, str] = {
     "before the relock": "the routine asks for a lock again after it has let one go",
 }
 
-#: Seconds for an act, and what is long enough for a thread to stand before a lock.
+#: Seconds for an act, and between two looks at it.
 _ACT = 5.0
-_STANDS = 0.02
-_LOOK = 0.001
+_LOOK = 0.002
 
 
 class Choreography:
@@ -51,7 +53,13 @@ class Choreography:
         self._history = history
         self._vm_alive = vm_alive
         self._has_unlocked = False
-        self._threads: list[threading.Thread] = []
+        self._playing: dict[threading.Thread, str] = {}
+        #: From when until when the routine was held, in monotonic nanoseconds.
+        self.pauses: list[tuple[int, int]] = []
+        #: What has become of an act that did not do what it was to do, one line each.
+        self.failed: list[str] = []
+        #: The points that the routine has not come to.
+        self.missed: tuple[Point, ...] = ()
         tracer.on_step = self._step
 
     def signalled(self) -> None:
@@ -59,18 +67,22 @@ class Choreography:
         if threading.get_ident() == self._routine:
             self._play("first signal")
 
-    def end(self, within: float) -> None:
-        """Play nothing any more, and wait for what plays; whoever stands still is left behind."""
-        self._tracer.on_step = None
+    def close(self) -> None:
+        """The routine has returned: no point is met any more."""
+        if self._tracer.on_step is not None:
+            self._tracer.on_step = None
+            self.missed = tuple(self._acts)
         self._acts.clear()
-        deadline = time.monotonic() + within
-        for thread in self._threads:
-            thread.join(max(deadline - time.monotonic(), 0.0))
 
-    @property
-    def missed(self) -> tuple[str, ...]:
-        """The points that the routine has not come to."""
-        return tuple(self._acts)
+    def end(self, within: float) -> None:
+        """Wait for what plays; whoever stands still is left behind, and told."""
+        self.close()
+        deadline = time.monotonic() + within
+        while self._playing:
+            thread, told = self._playing.popitem()
+            thread.join(max(deadline - time.monotonic(), 0.0))
+            if thread.is_alive():
+                self.failed.append(f"{told} did not end")
 
     def _step(self, step: str, _lock: TracedLock) -> None:
         if threading.get_ident() != self._routine:
@@ -89,22 +101,38 @@ class Choreography:
         if point not in self._acts:
             return
         name, act = self._acts.pop(point)
-        actor = f"gracekill:{name}"
+        actor, told = f"gracekill:{name}", f"{name} ({point})"
         self._history.record("point", threading.current_thread().name, point=point, act=name)
 
         def play() -> None:
             try:
                 act()
-            except Exception as error:  # noqa: BLE001 - what a flaw makes of it is evidence
-                self._history.record("raised", actor, error=f"{type(error).__name__}: {error}")
+            except BaseException as error:  # noqa: BLE001 - what a flaw makes of it is evidence
+                raised = f"{type(error).__name__}: {error}"
+                self._history.record("raised", actor, error=raised)
+                self.failed.append(f"{told} raised {raised}")
 
         thread = threading.Thread(target=play, name=actor, daemon=True)
-        self._threads.append(thread)
+        self._playing[thread] = told
+        began = time.monotonic_ns()
         thread.start()
-        deadline = time.monotonic() + _ACT
-        while thread.is_alive() and time.monotonic() < deadline and not self._stands(thread):
-            time.sleep(_LOOK)
+        try:
+            self._hold(thread)
+        finally:
+            self.pauses.append((began, time.monotonic_ns()))
 
-    def _stands(self, thread: threading.Thread) -> bool:
-        since = self._tracer.waits_since(thread.ident)
-        return since is not None and time.monotonic_ns() - since > _STANDS * 1e9
+    def _hold(self, thread: threading.Thread) -> None:
+        deadline = time.monotonic() + _ACT
+        before: tuple[object, ...] | None = None
+        while thread.is_alive() and time.monotonic() < deadline:
+            # the routine, too, would have to wait here, for one that a contender holds: only its
+            # own locks are what the act cannot get, and the same twice since looks are not atomic
+            chain = self._tracer.chain_to(self._routine, thread.ident)
+            if chain is not None and before is not None and _same(chain, before):
+                return
+            before = chain
+            thread.join(_LOOK)
+
+
+def _same(one: tuple[object, ...], other: tuple[object, ...]) -> bool:
+    return len(one) == len(other) and all(a is b for a, b in zip(one, other, strict=True))

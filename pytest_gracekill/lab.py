@@ -296,7 +296,7 @@ class _Trial:
             contenders=(*who.contenders, *who.loop_contenders),
             leftovers=leftovers,
             identity=None if who.driving is None else who.driving.seen(),
-            missed=who.missed,
+            acts=who.acts,
             others=tuple(
                 Caller(
                     actor=seen.actor,

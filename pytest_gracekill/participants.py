@@ -17,7 +17,7 @@ from pytest_gracekill.child.handle import spawn
 from pytest_gracekill.child.unstarted import Unstarted
 from pytest_gracekill.driving import Driving
 from pytest_gracekill.routine.adapt import form_of, name_of
-from pytest_gracekill.verdicts.evidence import TOLERANCE, LockState
+from pytest_gracekill.verdicts.evidence import TOLERANCE, ActsSeen, LockState
 from pytest_gracekill.witness.adopted import adopted
 from pytest_gracekill.witness.contenders import Contender, stop_all
 from pytest_gracekill.witness.event_loop import PULSE, LoopContender, pulse
@@ -174,10 +174,21 @@ class Participants:
         if self._choreography is not None:
             self.recorder.on_signal = self._choreography.signalled
 
+    def returned(self) -> None:
+        """Play no acts any more: the call that they belong to has ended."""
+        if self._choreography is not None:
+            self._choreography.close()
+
     @property
-    def missed(self) -> tuple[str, ...]:
-        """The points of the choreography that the routine has not come to."""
-        return () if self._choreography is None else self._choreography.missed
+    def acts(self) -> ActsSeen:
+        """What became of the choreography; asked for when everybody has ended."""
+        if self._choreography is None:
+            return ActsSeen()
+        return ActsSeen(
+            missed=self._choreography.missed,
+            failed=tuple(self._choreography.failed),
+            pauses=tuple(self._choreography.pauses),
+        )
 
     # -- the locks of the calling thread
 

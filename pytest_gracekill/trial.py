@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import inspect
 import re
 from dataclasses import dataclass
 from itertools import cycle, islice
@@ -149,9 +150,22 @@ def _at(value: object) -> str | None:
     for point, act in value.items():
         if point not in POINTS:
             return f"{point!r} is no point of a trial; there are {', '.join(map(repr, POINTS))}"
-        if not callable(act) and act not in ACTS:
+        if callable(act):
+            if form_of(act) != "function" or not _can_act(act):
+                return f"at {point!r} {acts} is needed, and {name_of(act)} cannot be called so"
+        elif not isinstance(act, str) or act not in ACTS:
             return f"at {point!r} {acts} is needed"
     return None
+
+
+def _can_act(act: Callable[..., object]) -> bool:
+    try:
+        inspect.signature(act).bind(None, None)
+    except ValueError:  # one in C that does not tell
+        return True
+    except TypeError:
+        return False
+    return True
 
 
 def _callers(value: object) -> str | None:
@@ -262,17 +276,8 @@ def _can_be_used_so(adapted: Adapted, values: Mapping[str, Value]) -> None:
     def given(name: str) -> object:
         return values[name].value if name in values else _DEFAULTS[name]
 
-    if given("at") and adapted.kind != "driver":
-        raise UsageError(
-            f"at={given('at')!r}: the routine {adapted} takes no driver, whose domain could be"
-            " acted on",
-            source=values["at"].source,
-        )
-    if given("vm") is not None and "restart" in cast("Mapping[str, object]", given("at")).values():
-        raise UsageError(
-            "at='restart' with vm=...: the second VM needs a folder of this trial's",
-            source=values["at"].source,
-        )
+    if given("at") and (wrong := _acts_cannot(adapted, given)) is not None:
+        raise UsageError(wrong, source=values["at"].source)
     if adapted.starts_the_vm and given("vm") is not None:
         raise UsageError(
             f"vm={given('vm')!r}: the routine {adapted} starts its VM itself", source="the call"
@@ -304,6 +309,24 @@ def _can_be_used_so(adapted: Adapted, values: Mapping[str, Value]) -> None:
             " from a plain test function",
             source="the call",
         )
+
+
+def _acts_cannot(adapted: Adapted, given: Callable[[str], object]) -> str | None:
+    """Why these acts cannot be played in this trial."""
+    acts = tuple(cast("Mapping[str, object]", given("at")).values())
+    if adapted.kind != "driver":
+        return (
+            f"at={given('at')!r}: the routine {adapted} takes no driver, whose domain could be"
+            " acted on"
+        )
+    if given("vm") is not None and "restart" in acts:
+        return "at='restart' with vm=...: the second VM needs a folder of this trial's"
+    if "undefine" in acts and given("callers") != 1:
+        return (
+            f"at='undefine' with callers={given('callers')}: the callers have no reference of their"
+            " own then, and a second one would come with a domain that is gone"
+        )
+    return None
 
 
 def _knobs(adapted: Adapted, values: Mapping[str, Value], names: Iterable[str]) -> Knobs:

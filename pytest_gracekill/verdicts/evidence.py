@@ -91,6 +91,19 @@ class IdentitySeen:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ActsSeen:
+    """What became of the choreography.
+
+    ``missed``: points that the routine has not come to. ``failed``: acts that raised, or did not
+    end. ``pauses``: from when until when the routine was held for an act.
+    """
+
+    missed: tuple[str, ...] = ()
+    failed: tuple[str, ...] = ()
+    pauses: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
     """One more caller of the routine, beside the first: what it was told, and when."""
 
@@ -116,8 +129,7 @@ class Evidence:
     ``returned_ns`` is the moment of the cut when the routine was cut off. ``alive_at_return``: the
     VM had not exited then, with :data:`TOLERANCE`. ``gone_ns`` is when its end was seen from
     outside, ``exit_ns`` is the exit by its own word, ``None`` when the trial had to
-    end the VM itself (``ended_by_trial``). ``missed``: points of the choreography that were not
-    come to.
+    end the VM itself (``ended_by_trial``).
     """
 
     knobs: Knobs
@@ -141,7 +153,7 @@ class Evidence:
     contenders: tuple[Contender | LoopContender, ...]
     leftovers: Leftovers | None
     identity: IdentitySeen | None
-    missed: tuple[str, ...] = ()
+    acts: ActsSeen = ActsSeen()
     others: tuple[Caller, ...] = ()
     origin_ns: int | None = None
     gone_ns: int | None = None
@@ -206,6 +218,14 @@ class Evidence:
     def wait(self) -> float:
         """How long the routine took, in seconds: the wait during which others should go on."""
         return (self.returned_ns - self.called_ns) / 1e9
+
+    def held_up(self, since_ns: int, until_ns: int) -> int:
+        """For how many nanoseconds of these the first caller was held for an act: not its doing."""
+        if self.origin_ns is not None:
+            return 0
+        return sum(
+            max(min(end, until_ns) - max(start, since_ns), 0) for start, end in self.acts.pauses
+        )
 
     @property
     def waited(self) -> bool:

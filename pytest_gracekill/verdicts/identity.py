@@ -37,13 +37,15 @@ def judge(evidence: Evidence) -> Verdict | NotJudged:
             evidence="; ".join(text for _, text, _ in findings),
             advice=advice,
         )
-    if evidence.missed:
-        points = ", ".join(repr(point) for point in evidence.missed)
+    acts = evidence.acts
+    if acts.missed or acts.failed:
+        points = ", ".join(repr(point) for point in acts.missed)
+        missed = f"the routine did not come to {points}, where something was to be done"
         return Verdict(
             name="identity",
             status="unknown",
             word="unknown",
-            evidence=f"the routine did not come to {points}, where something was to be done",
+            evidence="; ".join((*((missed,) if points else ()), *acts.failed)),
         )
     times = len([c for c in evidence.identity.clean_ups if c.domain == evidence.identity.domain])
     told = {0: "never", 1: "once"}.get(times, f"{times} times, each run once")

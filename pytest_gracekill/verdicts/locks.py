@@ -88,13 +88,14 @@ def _over_wait(evidence: Evidence) -> list[tuple[Hold, float, tuple[str, ...]]]:
     if not evidence.waited:
         return []
     found = []
-    needed = (evidence.returned_ns - evidence.called_ns) / 2
+    whole = evidence.returned_ns - evidence.called_ns
+    needed = (whole - evidence.held_up(evidence.called_ns, evidence.returned_ns)) / 2
     for hold in evidence.holds:
         if hold.actor != evidence.routine_actor:
             continue
         start = max(hold.acquired_ns, evidence.called_ns)
         end = min(hold.released_ns or evidence.returned_ns, evidence.returned_ns)
-        if end - start < needed:
+        if end - start - evidence.held_up(start, end) < needed:
             continue
         waiters = {
             wait.actor

@@ -77,7 +77,8 @@ def _claimed_failure(evidence: Evidence) -> tuple[str, str, str] | None:
     error = evidence.call.error
     # a death in the last milliseconds can't be known to the routine, unless it says so itself
     knew = isinstance(error, ProcessLookupError) or type(error).__name__ == "NoSuchProcess"
-    if evidence.returned_ns - evidence.ended_ns < TOLERANCE * 1e9 and not knew:
+    held_up = evidence.held_up(evidence.ended_ns, evidence.returned_ns)
+    if evidence.returned_ns - evidence.ended_ns - held_up < TOLERANCE * 1e9 and not knew:
         return None
     died = f"the VM was dead since {evidence.stamp(evidence.ended_ns)}"
     if error is not None:

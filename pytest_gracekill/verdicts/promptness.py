@@ -37,8 +37,12 @@ def _judge(evidence: Evidence) -> Verdict:
     # a VM that was dead before the call can't be noticed before the call
     lag = (evidence.returned_ns - max(evidence.exit_ns, evidence.called_ns)) / 1e9
     text = f"{max(lag, 0.0) * 1e3:.1f} ms after the exit"
-    since_gone = (evidence.returned_ns - max(evidence.ended_ns, evidence.called_ns)) / 1e9
-    if since_gone <= evidence.promise.slack < lag:
+    gone_ns = max(evidence.ended_ns, evidence.called_ns)
+    held_up = evidence.held_up(gone_ns, evidence.returned_ns) / 1e9
+    since_gone = (evidence.returned_ns - gone_ns) / 1e9 - held_up
+    if held_up:
+        text += f", of which it was held for {held_up * 1e3:.1f} ms"
+    if since_gone <= evidence.promise.slack < lag - held_up:
         slow = (evidence.ended_ns - evidence.exit_ns) / 1e9
         text += f", for which a starved machine took {slow:.3f} s"
     if since_gone <= evidence.promise.slack:

@@ -113,11 +113,26 @@ class LockTracer:
                 return [lock for lock, hold in held if hold is not None and hold[0] is state]
         return []
 
-    def waits_since(self, thread_ident: int | None) -> int | None:
-        """Since when a thread waits for a traced lock (monotonic nanoseconds); None when not."""
-        for state in reversed(list(self._known)):
-            if state.ident == thread_ident:
-                return None if state.waiting is None else state.waiting.since_ns
+    def chain_to(self, owner_ident: int, thread_ident: int | None) -> tuple[object, ...] | None:
+        """Say how a thread waits for a lock of another one's, directly or behind others.
+
+        The waits and holds on the way, by identity; None when it does not.
+        """
+        # the latest of each, since the system gives identities of ended threads away again
+        latest = {state.ident: state for state in list(self._known)}
+        current = None if thread_ident is None else latest.get(thread_ident)
+        chain: list[object] = []
+        visited = set()
+        while current is not None and current not in visited:
+            visited.add(current)
+            waiting = current.waiting
+            hold = None if waiting is None else waiting.lock.hold
+            if hold is None:
+                return None
+            chain += (waiting, hold)
+            current = hold[0]
+            if current.ident == owner_ident:
+                return tuple(chain)
         return None
 
     def order_cycles(self) -> list[OrderCycle]:

@@ -14,7 +14,14 @@ from pytest_gracekill.child.journal import Entry
 from pytest_gracekill.child.knobs import Knobs
 from pytest_gracekill.report import VERDICTS, Call, NotJudged, Report, Verdict
 from pytest_gracekill.routine.result import KillResult
-from pytest_gracekill.verdicts.evidence import Caller, Evidence, IdentitySeen, LockState, Promise
+from pytest_gracekill.verdicts.evidence import (
+    ActsSeen,
+    Caller,
+    Evidence,
+    IdentitySeen,
+    LockState,
+    Promise,
+)
 from pytest_gracekill.witness.contenders import Contender
 from pytest_gracekill.witness.history import Frame, History, Hold, Wait
 from pytest_gracekill.witness.identity import CleanUp, FreedUse
@@ -420,7 +427,12 @@ UNKNOWN: list[tuple[str, str, dict[str, Any]]] = [
         {**KILLED, "audit": audit(lost=[63]), "knobs": Knobs(flush_time=0.5)},
     ),
     ("progress", "no operation at all", {"contenders": (contender("other-1"),)}),
-    ("identity", "did not come to 'exit'", {"missed": ("exit",)}),
+    ("identity", "did not come to 'exit'", {"acts": ActsSeen(missed=("exit",))}),
+    (
+        "identity",
+        "did not come to 'exit', where something was to be done; eof-at (unlocked) did not end",
+        {"acts": ActsSeen(missed=("exit",), failed=("eof-at (unlocked) did not end",))},
+    ),
 ]
 
 

@@ -374,7 +374,7 @@ def test_a_policy_reaches_the_routines_own_grace(gracekill: Judge) -> None:
     # its own default would be long enough
     report = gracekill(kill_process, policy=KillPolicy(grace=SHORT), flush_time=FLUSH)
     assert report.verdicts["escalation"].word == "KILLED EARLY"
-    assert f"the grace was {SHORT:.2f} s" in report.verdicts["escalation"].evidence
+    assert report.disk.lost
 
 
 def check_the_evidence(report: Report, caught: dict[str, str]) -> None:

@@ -85,7 +85,7 @@ LIMITS = {
 }
 
 #: How many runs the cases are spread over.
-GROUPS = 4
+GROUPS = 10
 
 #: The adapter, and its error as the last line of the failure tells it; {N} is any number.
 BAD: dict[str, tuple[str, str]] = {
@@ -386,8 +386,10 @@ def test_a_step_that_hangs_is_told_before_pytest_timeout_ends_the_test(
     def test_bad(gracekill):
         gracekill(bad)
     """
-    result = run_pytest(source, "--timeout=8")
+    result = run_pytest(source, "--timeout=15")  # what is left has to do for the traceback
     result.assert_outcomes(failed=1)
     text = result.stdout.str()
-    assert re.search(r"StartError: the start of the adapter bad did not end within [1-6]\.", text)
+    assert re.search(
+        r"StartError: the start of the adapter bad did not end within \d+(\.\d+)? s;", text
+    )
     assert "Timeout (>" not in text

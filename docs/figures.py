@@ -11,6 +11,9 @@ import re
 
 _CONTINUED = re.compile(r"\n(?:E  )? {16,}(?=\S)")
 
+_BEFORE = "returned after <seconds> s, in its budget; the VM had not exited"
+_AFTER = "<ms> ms after the exit"
+
 _MASKS = (
     # a moment, a span, the run time of pytest
     (r"t[+-]\d+\.\d{3}\b", "<moment>"),
@@ -22,16 +25,26 @@ _MASKS = (
     (r"\b\d+ of (\d+) blocks( lost)?: [\d, -]*", r"<count> of \1 blocks\2: <blocks>"),
     (r"\bblocks \d+-(\d+) acknowledged", r"blocks <block>-\1 acknowledged"),
     (r"\blast durable: \d+", "last durable: <block>"),
+    # which of two callers came first
+    (
+        r"outcome     EARLY  (caller-2: )?returned None; the VM still ran",
+        "outcome     EARLY  <caller> returned None; the VM still ran",
+    ),
+    (
+        rf"{_BEFORE}; caller-2: {_AFTER}|{_AFTER}; caller-2: {_BEFORE}",
+        "<of two callers one returned before the exit, one after it>",
+    ),
     # how often
     (r"\b\d+ acquisitions\b", "<count> acquisitions"),
     # who of several that stood still for the same time is told of
     (r"\bstood still; [a-z]+-\d ", "stood still; <contender> "),
     (r"\b[a-z]+-\d (waited for driver from <moment>, held by the routine)", r"<contender> \1"),
-    (r"\b(waited: |waited for |held by )(other|same|list|define)-\d\b", r"\1\2-<number>"),
+    (r"\b(waited: |waited for |held by )(other|same|list|define|eof)-\d\b", r"\1\2-<number>"),
     # pytest 8 says it with -q, too, later ones do not
     (r"(?m)^-+ generated xml file: \S+ -+\n", ""),
     # pids, and lines of our own code
     (r"\bpid \d+\b", "pid <pid>"),
+    (r"\bhelper \d+\b", "helper <pid>"),
     (r"\.py:\d+ in \b", ".py:<line> in "),
 )
 

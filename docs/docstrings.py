@@ -120,7 +120,7 @@ def _is_returned(cls: type) -> bool:
     return cls.__name__ in _RETURNED
 
 
-_RETURNED = {"Audit", "FakeQemu", "KillResult", "Report", "Verdict"}
+_RETURNED = {"Audit", "Child", "FakeQemu", "KillResult", "Report", "Verdict"}
 
 #: Attributes that only the instance has.
 _ATTRIBUTES = {
@@ -132,5 +132,11 @@ _ATTRIBUTES = {
         "`.disk`: `.path`, `.audit()` which returns an `Audit`, and `.locked()`",
         "`.journal`: `.path` and `.entries()`, what it did and saw",
         "`.mark`: the FIFO that every process of this fake holds open",
-    )
+        "`.qmp`: the path of the QMP socket; `None` without the knob `qmp`",
+    ),
+    "Child": (
+        "`.argv: list[str]`, `.cmdline: str`, `.program: str`, `.target`: what starts it",
+        "`.dir: Path`: its folder",
+        "`.qmp: str | None`: the path of the QMP socket",
+    ),
 }

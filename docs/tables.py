@@ -8,10 +8,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 import pytest_gracekill
-from docs import todays_tools
+from docs import cases, todays_tools
 from docs.docstrings import described, markdown, shown
 from pytest_gracekill import settings, trial, verdicts
 from pytest_gracekill.child.knobs import MEANINGS, Knobs
+from pytest_gracekill.choreography import POINTS
+from pytest_gracekill.driving import ACTS
 from pytest_gracekill.fixtures import MARKER_HELP, Judge
 from pytest_gracekill.report import VERDICTS
 from pytest_gracekill.routine.adapt import FILLED, OFFERED
@@ -30,14 +32,22 @@ ARGUMENTS = {
     " `timeout` gets the policy's grace",
     "force": "what a routine without `flags` promises: `True`, SIGKILL comes when the grace is"
     " over; `False`, it never comes; `None`, nothing is promised and nothing is judged",
-    "contend": "callables of your own that work meanwhile, each in a thread of its own; an"
-    " exception, or a latency above `stall_limit` and above five times its own longest before the"
-    " call, is STALLED",
+    "contend": "callables of your own that work meanwhile, each in a thread of its own, or, if it"
+    " is a coroutine function, in the routine's event loop; an exception, or a latency above"
+    " `stall_limit` and above five times its own longest before the call, is STALLED",
+    "locks": 'locks of your own, as pairs `(object, "attribute")`: each a `Lock`, `RLock` or'
+    " `Condition` of `threading`; traced for the length of the trial, then put back",
+    "at": "what else is done at a point of the call, as `{point: act}`; the routine is held there:"
+    f" points are {', '.join(f'`{point!r}`' for point in POINTS)}; an act is"
+    f" {', '.join(f'`{act!r}`' for act in ACTS)}, or a callable of yours `(driver, domain)`; only"
+    " for a routine that takes `driver`",
+    "callers": "how many call the routine at once, 1 to 32: the others in threads of their own, or"
+    " all as tasks of the routine's event loop; each of them is judged",
     "lookup": 'how the model finds a domain: `"coupled"` locks it under the driver lock, as'
     ' libvirt did in 2012; `"referenced"` references it there and locks it after the driver lock'
     " was let go",
-    "succeeded": "a callable that is handed what the routine returned and says whether that claims"
-    " success",
+    "succeeded": "a callable that is handed what the routine returned and says, by `True` or"
+    " `False`, whether that claims success",
 }
 
 #: What each word says, by verdict.
@@ -50,15 +60,15 @@ WORDS = {
     },
     "escalation": {
         "STRANGER": "a signal to pid 0, to -1, to our own process group or to a process outside of"
-        " the trial; it was refused, and the stranger did not get it",
+        " the trial, which was refused; or one to a process that has got the VM's pid",
         "KILLED ANYWAY": "SIGKILL, although the call was to be graceful",
         "KILLED EARLY": "SIGKILL before the time that the routine promised to survive was over",
         "NEVER KILLED": "SIGKILL was promised, the VM outlived the routine, and it never came",
-        "REPEATED": "more than one stop signal where the second one aborts the flush, or from a"
-        " routine that takes `driver`",
+        "REPEATED": "more than one stop request where the second one aborts the flush or begins it"
+        " again, or SIGTERM more than once from a routine that takes `driver`",
     },
     "outcome": {
-        "LEAKED": "success was reported, and the VM lives on",
+        "LEAKED": "success was reported, and the VM lives on: it would not have ended by itself",
         "EARLY": "success was reported before the exit, which then came",
         "RAISED": "an exception, although the VM was dead",
         "LIED": "failure was reported although the VM was dead, or the result names another signal"
@@ -80,11 +90,17 @@ WORDS = {
     },
     "progress": {
         "STALLED": "a contender stood still for more than half of the wait, behind a lock that the"
-        " routine held, or it raised; the chain of locks is shown",
+        " routine held: the chain of locks is shown; or one of `contend`, or the event loop, took"
+        " longer than `stall_limit`; or it raised",
+    },
+    "identity": {
+        "WRONG VM": "a signal or the clean-up reached a VM that was started meanwhile",
+        "FREED": "a domain was used after its last reference had gone",
+        "TWICE": "one run of a VM was cleaned up twice",
     },
     "leftovers": {
         "ORPHANS": "processes that belong to the VM are alive after success was reported",
-        "LOCKED": "the disk is still locked, or the pid file is still there",
+        "LOCKED": "the disk is still locked, or the pid file or the QMP socket is still there",
     },
 }
 
@@ -106,8 +122,8 @@ def options() -> str:
         ("argument", "option", "variable", "ini", "meaning"),
         (
             (
-                f"`{name}`" if name != "save" else "",
-                f"`{setting.option}={setting.metavar.replace('|', chr(92) + '|')}`",
+                f"`{name}`" if name not in settings.SESSION_ONLY else "",
+                _spelled(setting),
                 f"`{setting.variable}`",
                 f"`{setting.ini}`",
                 _cell(setting.help),
@@ -115,6 +131,13 @@ def options() -> str:
             for name, setting in settings.SETTINGS.items()
         ),
     )
+
+
+def _spelled(setting: settings.Setting) -> str:
+    """The option, or the switches that stand in its place."""
+    if setting.switches:
+        return ", ".join(f"`{switch}`" for switch in setting.switches)
+    return f"`{setting.option}={_cell(setting.metavar)}`"
 
 
 def arguments() -> str:
@@ -201,6 +224,7 @@ REGIONS: dict[str, Callable[[], str]] = {
     "verdicts": judged,
     "policies": policies,
     "api": api,
+    "cases": cases.table,
     "todays-tools": todays_tools.table,
     "todays-tools-sources": todays_tools.sources,
     "todays-tools-differences": todays_tools.differences,

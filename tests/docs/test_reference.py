@@ -44,7 +44,8 @@ def test_knob(knob: str) -> None:
 def test_setting(setting: settings.Setting) -> None:
     row = re.search(rf"^.*`{setting.variable}`.*$", section("Options"), re.MULTILINE)
     assert row is not None
-    assert f"`{setting.option}=" in row[0]
+    for spelled in setting.switches or (f"{setting.option}={setting.metavar}",):
+        assert f"`{spelled.replace('|', chr(92) + '|')}`" in row[0]
     assert f"`{setting.ini}`" in row[0]
 
 

@@ -122,8 +122,8 @@ sys.path.insert(0, {flaws!r})
 import test_flaws
 
 @pytest.mark.parametrize("attempt", range({count}))
-def test_again(gracekill, attempt):
-    test_flaws.{test}(gracekill, Path({path!r}))
+def test_again(gracekill, fake_qemu, attempt):
+    test_flaws.{test}(gracekill, fake_qemu, Path({path!r}))
 """
 
 
@@ -169,9 +169,8 @@ from pathlib import Path
 sys.path.insert(0, {flaws!r})
 import test_flaws
 
-def test_retake(gracekill):
-    routine, trial, _ = test_flaws.load(Path({path!r}))
-    gracekill(routine, **trial).check()
+def test_retake(gracekill, fake_qemu):
+    test_flaws.load(Path({path!r})).run(gracekill, fake_qemu).check()
 
 def test_next():
     pass

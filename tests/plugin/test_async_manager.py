@@ -128,12 +128,20 @@ class Blocks(Manager):
 @pytest.mark.parametrize("alone", [True, False])
 def test_a_call_that_blocks_stops_the_loop(gracekill: Judge, *, alone: bool) -> None:
     manager = Blocks()
-    contend = {"contend": ()} if alone else {}
-    report = judge(gracekill, manager, flush_time=1.4, **contend)
+
+    async def poll() -> None:
+        await asyncio.sleep(0.01)
+
+    async def backup() -> None:
+        await asyncio.sleep(0.03)
+
+    # the call is made when the slowest of them has a pace, and finds the others at work
+    work = () if alone else [poll, backup]
+    report = judge(gracekill, manager, flush_time=1.4, contend=work)
     assert words(report) == {"progress": "STALLED"}
     progress = report.verdicts["progress"]
     # the loop itself, also when others stood still in it
-    assert progress.evidence.startswith("the event loop took 1.")
+    assert progress.evidence.startswith("the event loop took ")
     assert progress.advice.startswith("await what takes its time: a call that blocks")
     lines = Path(__file__).read_text(encoding="utf-8").splitlines()
     line = next(n for n, text in enumerate(lines, 1) if "# FLAW" in text)
@@ -152,7 +160,7 @@ class HoldsTheGuard(Manager):
 def test_an_asyncio_lock_held_over_the_wait(gracekill: Judge) -> None:
     report = judge(gracekill, HoldsTheGuard(), flush_time=1.4)
     assert words(report) == {"progress": "STALLED"}
-    assert report.verdicts["progress"].evidence.startswith("Manager.status took 1.")
+    assert report.verdicts["progress"].evidence.startswith("Manager.status took ")
 
 
 class HoldsTheThreadGuard(Manager):
@@ -165,7 +173,7 @@ def test_a_thread_beside_the_loop_waits_for_a_lock_held_in_it(gracekill: Judge) 
     manager = HoldsTheThreadGuard()
     report = judge(gracekill, manager, locks=[(manager, "thread_guard")])
     assert words(report) == {"locks": "HELD OVER WAIT", "progress": "STALLED"}
-    assert "HoldsTheThreadGuard.thread_guard held for 0." in report.verdicts["locks"].evidence
+    assert "HoldsTheThreadGuard.thread_guard held for " in report.verdicts["locks"].evidence
     assert "wanted meanwhile by Manager.metrics" in report.verdicts["locks"].evidence
     assert "1 of 4 contenders stood still; Manager.metrics" in report.verdicts["progress"].evidence
 
@@ -227,7 +235,7 @@ def test_a_contender_that_raises(gracekill: Judge) -> None:
     report = gracekill(stop, contend=[console], flush_time=0.2, slack=30)
     assert words(report) == {"progress": "STALLED"}
     assert report.verdicts["progress"].evidence.startswith(
-        "console raised ConnectionResetError: the console is gone at t+0."
+        "console raised ConnectionResetError: the console is gone at t+"
     )
 
 

@@ -216,7 +216,8 @@ def test_a_property_that_can_be_set() -> None:
 
 def test_a_module() -> None:
     module: Any = types.ModuleType("vmtool.process")
-    module.LOCK = original = threading.Lock()
+    original: Any = threading.Lock()
+    module.LOCK = original
     with adopted([(module, "LOCK")], LockTracer()) as (lock,):
         assert module.LOCK is lock
         assert lock.name == "process.LOCK"

@@ -107,7 +107,7 @@ BAD: dict[str, tuple[str, str]] = {
         f"UsageError: {NEVER}",
     ),
     "starts two": (
-        "def bad(child):\n    start(child)\n    vm = start(child)\n    vm.wait(20)\n    yield stop",
+        "def bad(child):\n    one = start(child)\n    child.wait_ready()\n    two = start(child)\n    two.wait(20)\n    yield one.kill",
         (
             "UsageError: the adapter bad started the fake 2 times (pids {N}, {N}); an adapter starts"
             " it once, and nothing may start it again after its stop (from the call)"

@@ -140,7 +140,7 @@ def test_all_callers_of_a_right_manager_are_named_as_one(gracekill: Judge) -> No
     assert report.verdicts["outcome"].evidence == (
         "each of 2 callers: returned True; the VM is dead"
     )
-    assert "ms after the exit; caller-2: " in report.verdicts["promptness"].evidence
+    assert "ms after the exit" in report.verdicts["promptness"].evidence
     assert report.not_judged["progress"] == "no contenders took part"
 
 
@@ -618,10 +618,12 @@ def test_every_caller_gets_a_true_answer(
 def test_a_caller_that_hangs_is_cut_off(gracekill: Judge, how: str) -> None:
     manager = SecondHangs()
     manager.how = how
-    report = judge(gracekill, manager, callers=3, contend=[manager.status], budget=1.0)
+    report = judge(
+        gracekill, manager, callers=3, contend=[manager.status], budget=2.0, flush_time=0.2
+    )
     assert words(report) == {"promptness": "HUNG"}
     promptness = report.verdicts["promptness"]
-    assert promptness.evidence.startswith("caller-2: cut off after its budget of 1.0 s in ")
+    assert promptness.evidence.startswith("caller-2: cut off after its budget of 2.0 s in ")
     assert any("test_own_manager.py" in line and "stop" in line for line in promptness.detail)
     assert [call.success for call in report.calls] == [True, None, None]
     assert report.result is True

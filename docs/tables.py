@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest_gracekill
 from docs import cases, todays_tools
 from docs.docstrings import described, markdown, shown
-from pytest_gracekill import settings, trial, verdicts
+from pytest_gracekill import settings, verdicts
 from pytest_gracekill.child.knobs import MEANINGS, Knobs
 from pytest_gracekill.choreography import POINTS
 from pytest_gracekill.driving import ACTS
@@ -147,7 +147,7 @@ def arguments() -> str:
         if name == "self" or parameter.kind is parameter.VAR_KEYWORD:
             continue
         setting = settings.SETTINGS.get(name)
-        default = setting.default if setting else trial._DEFAULTS.get(name)  # noqa: SLF001 - ours
+        default = setting.default if setting else DEFAULTS.get(name)
         meaning = setting.help if setting else ARGUMENTS[name]
         rows.append((f"`{name}`", f"`{shown(default)}`", _cell(meaning)))
     return _table(("argument", "default", "meaning"), rows)

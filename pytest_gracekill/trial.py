@@ -4,41 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import inspect
 import re
 from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, cast, get_args
+from typing import TYPE_CHECKING, cast
 
 from pytest_gracekill import settings
-from pytest_gracekill.child.handle import FakeQemu
+from pytest_gracekill.arguments import CHECKS, DEFAULTS
 from pytest_gracekill.child.knobs import Knobs
-from pytest_gracekill.choreography import POINTS
-from pytest_gracekill.driving import ACTS
 from pytest_gracekill.errors import UsageError
 from pytest_gracekill.routine.adapt import MANAGERS, adapt, form_of, name_of
 from pytest_gracekill.routine.external import External
 from pytest_gracekill.routine.flags import KillFlags
-from pytest_gracekill.routine.model import Lookup
-from pytest_gracekill.routine.policy import KillPolicy
 from pytest_gracekill.settings import KINDS, Value
 from pytest_gracekill.witness.adopted import check as check_locks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from pytest_gracekill.child.handle import FakeQemu
     from pytest_gracekill.choreography import Point
     from pytest_gracekill.report import Report
     from pytest_gracekill.routine.adapt import Adapted
     from pytest_gracekill.routine.domain import Domain
-    from pytest_gracekill.routine.model import Driver
+    from pytest_gracekill.routine.model import Driver, Lookup
+    from pytest_gracekill.routine.policy import KillPolicy
 
 
 _OWN_CHILD = ("child", "wrapped", "leaderless")
-
-#: More callers than this would be a load test.
-_MOST_CALLERS = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,95 +102,6 @@ def knob_names() -> frozenset[str]:
     return frozenset(field.name for field in dataclasses.fields(Knobs))
 
 
-def _flags(value: object) -> str | None:
-    whole = int(KillFlags.FORCE | KillFlags.NOWAIT)
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= whole:
-        return None
-    return "KillFlags.FORCE, KillFlags.NOWAIT, both or 0 is needed"
-
-
-def _policy(value: object) -> str | None:
-    return None if value is None or isinstance(value, KillPolicy) else "a KillPolicy is needed"
-
-
-def _lookup(value: object) -> str | None:
-    return (
-        None
-        if value in get_args(Lookup)
-        else f"one of {', '.join(map(repr, get_args(Lookup)))} is needed"
-    )
-
-
-def _succeeded(value: object) -> str | None:
-    return None if value is None or callable(value) else "a callable (result -> bool) is needed"
-
-
-def _vm(value: object) -> str | None:
-    return None if value is None or isinstance(value, FakeQemu) else "a FakeQemu is needed"
-
-
-def _contend(value: object) -> str | None:
-    right = "a list of callables without parameters is needed, plain ones or coroutine functions"
-    if not isinstance(value, list | tuple):
-        return right
-    fitting = [callable(work) and form_of(work) in ("function", "coroutine") for work in value]
-    return None if all(fitting) else right
-
-
-def _at(value: object) -> str | None:
-    acts = f"one of {', '.join(map(repr, ACTS))}, or a callable (driver, domain)"
-    if not isinstance(value, dict):
-        return f"a dict, point to act, is needed; an act is {acts}"
-    for point, act in value.items():
-        if point not in POINTS:
-            return f"{point!r} is no point of a trial; there are {', '.join(map(repr, POINTS))}"
-        if callable(act):
-            if form_of(act) != "function" or not _can_act(act):
-                return f"at {point!r} {acts} is needed, and {name_of(act)} cannot be called so"
-        elif not isinstance(act, str) or act not in ACTS:
-            return f"at {point!r} {acts} is needed"
-    return None
-
-
-def _can_act(act: Callable[..., object]) -> bool:
-    try:
-        inspect.signature(act).bind(None, None)
-    except ValueError:  # one in C that does not tell
-        return True
-    except TypeError:
-        return False
-    return True
-
-
-def _callers(value: object) -> str | None:
-    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= _MOST_CALLERS:
-        return None
-    return f"a number of callers from 1 to {_MOST_CALLERS} is needed"
-
-
-_CHECKS: dict[str, Callable[[object], str | None]] = {
-    "vm": _vm,
-    "flags": _flags,
-    "policy": _policy,
-    "contend": _contend,
-    "callers": _callers,
-    "lookup": _lookup,
-    "at": _at,
-    "succeeded": _succeeded,
-}
-_DEFAULTS: dict[str, object] = {
-    "vm": None,
-    "flags": 0,
-    "policy": None,
-    "contend": (),
-    "locks": (),
-    "at": {},
-    "callers": 1,
-    "lookup": "coupled",
-    "succeeded": None,
-}
-
-
 def plan(
     routine: object,
     values: Mapping[str, Value],
@@ -211,7 +116,7 @@ def plan(
     """
     adapted = adapt(routine, source)
     names = knob_names()
-    known = {*_DEFAULTS, *settings.SETTINGS, *names} - settings.SESSION_ONLY
+    known = {*DEFAULTS, *settings.SETTINGS, *names} - settings.SESSION_ONLY
     for name, value in values.items():
         if name in settings.SESSION_ONLY and not settings.is_own(value):
             continue
@@ -219,16 +124,16 @@ def plan(
             raise settings.unknown(name, known, value.source)
         if name in settings.SETTINGS:
             settings.checked(settings.SETTINGS[name], value.value, value.source)
-        elif name in _CHECKS and (wrong := _CHECKS[name](value.value)) is not None:
+        elif name in CHECKS and (wrong := CHECKS[name](value.value)) is not None:
             raise UsageError(f"{name}={value.value!r}: {wrong}", source=value.source)
-    chosen = {name: value.value for name, value in values.items() if name in known}
-    arguments = {**_DEFAULTS, **chosen}
+    given = {name: value.value for name, value in values.items() if name in known}
+    chosen = {**DEFAULTS, **given}
     if adapted.takes("flags") and not settings.is_own(values["force"]):
         # the flags of each call say what is promised
-        arguments["force"] = None
+        chosen["force"] = None
     _fits(adapted, values)
-    vm = cast("FakeQemu | None", arguments["vm"])
-    given_locks = cast("Sequence[tuple[object, str]]", arguments["locks"])
+    vm = cast("FakeQemu | None", chosen["vm"])
+    given_locks = cast("Sequence[tuple[object, str]]", chosen["locks"])
     check_locks(given_locks, values["locks"].source if "locks" in values else "the call")
     knobs = _knobs(adapted, values, names) if vm is None else vm.knobs
     fits(adapted, knobs)
@@ -237,20 +142,20 @@ def plan(
         knobs=knobs,
         directory=Path() if vm is not None else directory(),
         vm=vm,
-        flags=KillFlags(cast("int", arguments["flags"])),
-        policy=cast("KillPolicy | None", arguments["policy"]),
-        force=cast("bool | None", arguments["force"]),
-        survive=cast("float | None", arguments["survive"]),
-        slack=cast("float", arguments["slack"]),
-        stall_limit=cast("float", arguments["stall_limit"]),
-        contenders=kinds_of(cast("int | str | Sequence[str]", arguments["contenders"])),
-        contend=tuple(cast("Sequence[Callable[[], object]]", arguments["contend"])),
+        flags=KillFlags(cast("int", chosen["flags"])),
+        policy=cast("KillPolicy | None", chosen["policy"]),
+        force=cast("bool | None", chosen["force"]),
+        survive=cast("float | None", chosen["survive"]),
+        slack=cast("float", chosen["slack"]),
+        stall_limit=cast("float", chosen["stall_limit"]),
+        contenders=kinds_of(cast("int | str | Sequence[str]", chosen["contenders"])),
+        contend=tuple(cast("Sequence[Callable[[], object]]", chosen["contend"])),
         locks=tuple(given_locks),
-        at=cast("Mapping[Point, str | Callable[[Driver, Domain], object]]", arguments["at"]),
-        callers=cast("int", arguments["callers"]),
-        lookup=cast("Lookup", arguments["lookup"]),
-        succeeded=cast("Callable[[object], bool] | None", arguments["succeeded"]),
-        budget=cast("float | None", arguments["budget"]),
+        at=cast("Mapping[Point, str | Callable[[Driver, Domain], object]]", chosen["at"]),
+        callers=cast("int", chosen["callers"]),
+        lookup=cast("Lookup", chosen["lookup"]),
+        succeeded=cast("Callable[[object], bool] | None", chosen["succeeded"]),
+        budget=cast("float | None", chosen["budget"]),
         deadline=deadline,
     )
 
@@ -274,7 +179,7 @@ def _can_be_used_so(adapted: Adapted, values: Mapping[str, Value]) -> None:
     """What a trial asks for needs a routine of the form that has it."""
 
     def given(name: str) -> object:
-        return values[name].value if name in values else _DEFAULTS[name]
+        return values[name].value if name in values else DEFAULTS[name]
 
     if given("at") and (wrong := _acts_cannot(adapted, given)) is not None:
         raise UsageError(wrong, source=values["at"].source)

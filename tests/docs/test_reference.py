@@ -14,7 +14,7 @@ import pytest
 import pytest_gracekill
 from docs import tables
 from docs.blocks import ROOT
-from pytest_gracekill import settings, trial
+from pytest_gracekill import settings
 from pytest_gracekill.child.handle import FakeQemu
 from pytest_gracekill.child.knobs import Knobs
 from pytest_gracekill.report import VERDICTS
@@ -51,7 +51,7 @@ def test_setting(setting: settings.Setting) -> None:
 
 def test_arguments() -> None:
     described = set(re.findall(r"^\| `(\w+)` \|", section("Arguments of gracekill"), re.MULTILINE))
-    taken = {"routine", *trial._DEFAULTS, *(settings.SETTINGS.keys() - settings.SESSION_ONLY)}
+    taken = {"routine", *DEFAULTS, *(settings.SETTINGS.keys() - settings.SESSION_ONLY)}
     assert described == taken
 
 

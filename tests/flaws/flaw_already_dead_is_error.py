@@ -5,6 +5,7 @@ import signal
 import time
 
 CAUGHT = {"outcome": "RAISED"}
+NAMES = "ProcessLookupError"
 TRIAL = {"flush_time": 0.1}
 
 

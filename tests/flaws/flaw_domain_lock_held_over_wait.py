@@ -3,6 +3,7 @@
 from pytest_gracekill import Domain, Driver, KillFlags, KillPolicy, KillResult, process_kill
 
 CAUGHT = {"locks": "HELD OVER WAIT", "progress": "STALLED"}
+NAMES = "domain vm held"
 TRIAL = {"flush_time": 0.5, "flags": KillFlags.FORCE, "contenders": ("other", "other", "same")}
 
 

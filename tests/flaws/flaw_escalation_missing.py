@@ -5,6 +5,7 @@ import time
 import psutil
 
 CAUGHT = {"escalation": "NEVER KILLED"}
+NAMES = "SIGKILL never came"
 TRIAL = {"on_term": "ignore", "force": True}
 
 

@@ -3,6 +3,7 @@
 import subprocess
 
 CAUGHT = {"escalation": "KILLED EARLY", "data": "DATA LOST"}
+NAMES = ("SIGTERM", "SIGKILL", "acknowledged, never on disk")
 TRIAL = {"flush_time": 0.8, "force": True}
 
 

@@ -4,6 +4,7 @@ import os
 import signal
 
 CAUGHT = {"escalation": "STRANGER", "outcome": "LEAKED"}
+NAMES = ("{line}", "pid -1 (every process)")
 TRIAL = {"flush_time": 0.1}
 
 

@@ -3,6 +3,7 @@
 import subprocess
 
 CAUGHT = {"leftovers": "ORPHANS"}
+NAMES = "helper"
 TRIAL = {"flush_time": 0.1, "helpers": 1, "helper": {"ignores_term"}}
 
 

@@ -3,6 +3,7 @@
 from pytest_gracekill import Domain, Driver, KillFlags, KillPolicy, KillResult, process_kill
 
 CAUGHT = {"locks": "LOCK LOST"}
+NAMES = "held at entry: driver and domain vm; at return: domain vm"
 TRIAL = {"on_term": "ignore", "flags": 0}
 
 

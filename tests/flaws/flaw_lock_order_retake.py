@@ -3,6 +3,7 @@
 from pytest_gracekill import Domain, Driver, KillFlags, KillPolicy, KillResult, process_kill
 
 CAUGHT = {"deadlock": ("DEADLOCK", "LOCK ORDER")}
+NAMES = ("driver", "domain vm", "{line}")
 TRIAL = {"flush_time": 0.2, "flags": KillFlags.FORCE}
 
 

@@ -5,6 +5,7 @@ import signal
 import time
 
 CAUGHT = {"outcome": "LIED"}
+NAMES = "the VM was dead since"
 TRIAL = {"flush_time": 0.3}
 
 

@@ -4,6 +4,7 @@ import os
 import signal
 
 CAUGHT = {"outcome": "EARLY"}
+NAMES = "the VM still ran, and exited at"
 TRIAL = {"flush_time": 0.4}
 
 

@@ -3,6 +3,7 @@
 import subprocess
 
 CAUGHT = {"promptness": "HUNG"}
+NAMES = "{line}"
 TRIAL = {
     "flush_time": 5.0,
     "helpers": 1,

@@ -3,6 +3,7 @@
 import subprocess
 
 CAUGHT = {"leftovers": ("ORPHANS", "LOCKED")}
+NAMES = ("helper", "the disk is locked")
 TRIAL = {"flush_time": 0.1, "helpers": 1, "helper": {"ignores_term", "holds_lock"}}
 
 

@@ -5,6 +5,7 @@ import signal
 import time
 
 CAUGHT = {"escalation": "REPEATED", "data": "DATA LOST"}
+NAMES = "stop signals for one VM"
 TRIAL = {"flush_time": 0.6, "on_second_term": "abort"}
 
 

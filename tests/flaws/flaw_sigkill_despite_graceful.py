@@ -3,6 +3,7 @@
 from pytest_gracekill import Domain, Driver, KillFlags, KillPolicy, KillResult, process_kill
 
 CAUGHT = {"escalation": "KILLED ANYWAY"}
+NAMES = ("SIGKILL", "it was to be graceful")
 TRIAL = {"flush_time": 30.0, "flags": 0}
 
 

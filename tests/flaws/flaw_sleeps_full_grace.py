@@ -4,6 +4,7 @@ import subprocess
 import time
 
 CAUGHT = {"promptness": "SLOW"}
+NAMES = "after the exit"
 TRIAL = {"flush_time": 0.1}
 
 

@@ -5,6 +5,7 @@ import signal
 import threading
 
 CAUGHT = {"promptness": "HUNG"}
+NAMES = "{line}"
 TRIAL = {"flush_time": 0.1, "budget": 1.0}
 
 

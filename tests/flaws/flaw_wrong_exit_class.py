@@ -3,6 +3,7 @@
 from pytest_gracekill import Domain, Driver, KillFlags, KillResult, process_kill
 
 CAUGHT = {"outcome": "LIED"}
+NAMES = "it claims SIGKILL"
 TRIAL = {"flush_time": 0.1, "flags": KillFlags.FORCE}
 
 

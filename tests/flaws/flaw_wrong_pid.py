@@ -3,6 +3,7 @@
 import subprocess
 
 CAUGHT = {"outcome": "LEAKED"}
+NAMES = "the VM lives on"
 TRIAL = {"topology": "wrapped", "flush_time": 0.1}
 
 

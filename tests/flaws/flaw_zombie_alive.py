@@ -5,6 +5,7 @@ import signal
 import time
 
 CAUGHT = {"promptness": "SLOW"}
+NAMES = "after the exit"
 TRIAL = {"flush_time": 0.1, "topology": "zombie", "reaper_delay": 1.5}
 
 

@@ -11,6 +11,7 @@ import pytest_gracekill
 from docs import cases, todays_tools
 from docs.docstrings import described, markdown, shown
 from pytest_gracekill import settings, verdicts
+from pytest_gracekill.arguments import DEFAULTS
 from pytest_gracekill.child.knobs import MEANINGS, Knobs
 from pytest_gracekill.choreography import POINTS
 from pytest_gracekill.driving import ACTS

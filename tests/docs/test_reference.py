@@ -15,6 +15,7 @@ import pytest_gracekill
 from docs import tables
 from docs.blocks import ROOT
 from pytest_gracekill import settings
+from pytest_gracekill.arguments import DEFAULTS
 from pytest_gracekill.child.handle import FakeQemu
 from pytest_gracekill.child.knobs import Knobs
 from pytest_gracekill.report import VERDICTS

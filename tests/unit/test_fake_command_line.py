@@ -190,6 +190,10 @@ def test_fields_of_a_value() -> None:
         ("-chardev socket,id=x", "-chardev socket,id=x: Unable to parse FD number "),
         ("-chardev socket,id=c,fd=zz", "-chardev socket,id=c,fd=zz: Unable to parse FD number zz"),
         (
+            "-chardev stdio,id=x -mon x,mode=control -mon x,mode=control",
+            "-mon x,mode=control: Device 'x' is in use",
+        ),
+        (
             "-chardev null,id=a -chardev null,id=a",
             "-chardev null,id=a: Duplicate ID 'a' for chardev",
         ),
@@ -436,6 +440,35 @@ def test_two_monitors_hear_the_same_events(
     assert vm.ends() == 0
 
 
+def test_the_devices_are_listed_with_who_is_there(
+    start: Start, connect: Callable[[str], socket.socket], tmp_path: Path
+) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "s"))
+        listener.listen(1)
+        start(
+            "-chardev null,id=n -qmp unix:q,server,nowait -qmp tcp:127.0.0.1:0,server,nowait",
+            "-chardev socket,id=s,path=s -serial chardev:s",
+        )
+        client = connect("q")
+        client.sendall(NEGOTIATE + b'{"execute": "query-chardev"}')
+        answer = receive(client, 3).splitlines()[2].decode()
+        port = int(answer.partition("tcp:127.0.0.1:")[2].partition(",")[0])
+        assert answer == (
+            '{"return": [{"frontend-open": false, "filename": "null", "label": "n"}, '
+            '{"frontend-open": true, "filename": "unix:", "label": "s"}, '
+            '{"frontend-open": true, "filename": "unix:q,server=on", "label": "compat_monitor0"}, '
+            '{"frontend-open": true, "filename": "disconnected:tcp:127.0.0.1:'
+            f'{port},server=on", "label": "compat_monitor1"}}]}}'
+        )
+        with socket.create_connection(("127.0.0.1", port), WITHIN) as other:
+            assert receive(other, 1) == GREETING
+            us = f"{other.getsockname()[0]}:{other.getsockname()[1]}"
+            client.sendall(b'{"execute": "query-chardev"}')
+            told = f'"tcp:127.0.0.1:{port},server=on <-> {us}"'
+            assert told in receive(client, 1).decode()
+
+
 def test_other_devices_can_be_connected_to_and_say_nothing(
     start: Start, connect: Callable[[str], socket.socket], tmp_path: Path
 ) -> None:
@@ -646,6 +679,12 @@ def test_a_daemon_that_does_not_start_is_said_by_the_status(start: Start) -> Non
     vm = start("-daemonize -pidfile /nonexistent/p")
     assert vm.ends() == 1
     assert "Could not create '/nonexistent/p'" in vm.stderr
+
+
+def test_helpers_of_a_daemon_that_does_not_start_go_with_it(start: Start) -> None:
+    vm = start("-daemonize -pidfile /nonexistent/p", knobs=Knobs(helpers=2))
+    assert vm.ends() == 1  # nobody else holds the pipe by which the first process is told
+    until(lambda: vm.unstarted.prepared.mark.gone(0), "the end of all of it")
 
 
 def test_a_daemon_that_waits_for_its_client_keeps_its_parent_waiting(

@@ -100,7 +100,7 @@ class Machine:
                 self._lifeline,
                 self.record,
                 self.disk,
-                passed=[] if self._options is None else self._options.passed,
+                passed=self._passed(),
             )
         self.record.write("ack", first=0, last=knobs.blocks - 1, generation=1)
         self.generations = [1] * knobs.blocks
@@ -132,6 +132,11 @@ class Machine:
         while True:
             self._react(self._serve())
 
+    def _passed(self) -> list[int]:
+        """Descriptors that are for this process alone."""
+        passed = [] if self._options is None else self._options.passed
+        return passed if self._detached < 0 else [*passed, self._detached]
+
     def _equip(self) -> None:
         """Get what QEMU's command line asks for, and the monitor of the knob `qmp`."""
         from .chardev import Unusable  # noqa: PLC0415  # not for a start that is timed
@@ -147,7 +152,7 @@ class Machine:
                 self._control.open(say)
         except Unusable as refused:
             say(str(refused))
-            self.exit(1)
+            self._leave(1)
 
     def _handle_signals(self) -> None:
         knobs = self.configuration
@@ -248,7 +253,7 @@ class Machine:
             self._control.hang_up()
         if on_term != "exit":
             self.rest(monotonic() + self.configuration.linger)
-        self._leave()
+        self._leave(self.configuration.exit_status)
 
     # -- end
 
@@ -276,12 +281,12 @@ class Machine:
         self.record.write("stop")
         os.kill(os.getpid(), _signal.SIGSTOP)
 
-    def _leave(self) -> "NoReturn":
+    def _leave(self, code: int) -> "NoReturn":
         if self._helpers:
             from .attendants import dismiss  # noqa: PLC0415  # loaded already
 
             dismiss(self._helpers, self.configuration.helper)
-        self.exit(self.configuration.exit_status)
+        self.exit(code)
 
     def exit(self, code: int) -> "NoReturn":
         """End here and now, with the last line of the journal."""

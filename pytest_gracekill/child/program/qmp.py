@@ -34,7 +34,6 @@ class Session:
 
     def opened(self) -> None:
         self._reader = Reader()
-        self._negotiated = self._out_of_band = False
         self._client += 1
         self._say({"QMP": {"version": VERSION, "capabilities": ["oob"]}})
 
@@ -42,8 +41,7 @@ class Session:
         self._reader.feed(data)
 
     def closed(self) -> None:
-        self._reader = Reader()
-        self._negotiated = False
+        self._negotiated = self._out_of_band = False
 
     # -- what the VM has to say
 

@@ -3,8 +3,8 @@
 One file a routine: ``flaw_MODE.py`` has the wrong line marked with ``# FLAW mode``, ``CAUGHT``
 (verdict -> word, or words of which one must be there) and ``TRIAL`` (arguments of the trial), and
 may have ``NAMES`` (what the evidence of these verdicts says; ``{line}`` is the marked line) and
-``WITHIN`` (a context around the call, made of the VM's journal). ``FLAW_ATTEMPTS`` in the
-environment says how often each is to be caught.
+``WITHIN`` (a context around the call, made of the VM's journal); ``APART`` puts the trial into a
+pid namespace of its own. ``FLAW_ATTEMPTS`` in the environment says how often each is to be caught.
 """
 
 from __future__ import annotations
@@ -12,18 +12,22 @@ from __future__ import annotations
 import inspect
 import os
 import re
-from dataclasses import dataclass
+import signal
+from dataclasses import dataclass, replace
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from pytest_gracekill import External
 from pytest_gracekill.child.journal import Journal
+from pytest_gracekill.conformance.apart import CannotError, Failed, enter_pid_namespace, perform
 from pytest_gracekill.conformance.around import around
 from pytest_gracekill.routine.adapt import adapt
 from pytest_gracekill.trial import default_topology, knob_names
+from pytest_gracekill.witness.history import History
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,9 +52,12 @@ class Specimen:
     caught: dict[str, str | tuple[str, ...]]
     names: tuple[str, ...]
     within: Callable[[Journal], AbstractContextManager[object]] | None
+    apart: bool
 
     def run(self, gracekill: Judge, fake_qemu: StartFake) -> Report:
         """One trial of it."""
+        if self.apart:
+            return self._run_apart(gracekill)
         if self.within is None:
             return gracekill(self.routine, **self.trial)
         context = self.within
@@ -63,6 +70,26 @@ class Specimen:
         wrapped = around(adapted, lambda _first: context(vm.journal))
         rest = {name: value for name, value in self.trial.items() if name not in knobs}
         return gracekill(wrapped, vm=vm, **rest)
+
+    def _run_apart(self, gracekill: Judge) -> Report:
+        """The same in a process of its own, where a pid can be given away again."""
+
+        def work() -> Report:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            report = gracekill(self.routine, **self.trial)
+            # what belongs to that process
+            calls = tuple(
+                replace(call, result=str(call.result), error=None) for call in report.calls
+            )
+            return replace(report, calls=calls, history=History())
+
+        with TemporaryDirectory() as folder:
+            try:
+                seen = perform(work, Path(folder), within=30, prepare=enter_pid_namespace)
+            except CannotError as error:
+                pytest.skip(f"no pid namespace can be had here: {error}")
+        assert not isinstance(seen, Failed), str(seen)
+        return cast("Report", seen)
 
 
 def _folder(child: Any) -> Path:
@@ -93,6 +120,7 @@ def load(path: Path) -> Specimen:
         caught=getattr(module, "CAUGHT", {}),
         names=(names,) if isinstance(names, str) else tuple(names),
         within=getattr(module, "WITHIN", None),
+        apart=getattr(module, "APART", False),
     )
 
 

@@ -1,0 +1,43 @@
+"""A fork while another thread has a lock: the child waits for ever for its copy: 61b52d2e38."""
+
+import os
+import signal
+import threading
+import time
+import warnings
+
+_log = threading.Lock()
+
+
+def _write_log() -> None:
+    with _log:
+        time.sleep(0.01)
+
+
+CAUGHT = {"promptness": "HUNG"}
+NAMES = "in _run_hook"
+TRIAL = {"flush_time": 0.1, "contend": [_write_log, _write_log], "budget": 0.5}
+
+
+def _run_hook() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 says what this flaw is
+        child = os.fork()
+    if child == 0:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(1)  # not part of the flaw: nothing is to be left behind by it
+        with _log:  # FLAW fork-with-locks: its owner is a thread that the child does not have
+            os._exit(0)
+    os.waitpid(child, 0)
+
+
+def destroy(pid: int) -> bool:
+    os.kill(pid, signal.SIGTERM)
+    for _ in range(500):
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            _run_hook()
+            return True
+        time.sleep(0.02)
+    return False

@@ -81,6 +81,8 @@ def shown(value: object) -> str:
         return f"{type(value).__name__}.{value.name}"
     if inspect.isclass(value):
         return value.__name__
+    if repr(value) == "<factory>":  # of a dataclass: made anew for each
+        return "..."
     return str(value) if dataclasses.is_dataclass(value) else repr(value)
 
 

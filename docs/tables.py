@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 import pytest_gracekill
-from docs import cases, todays_tools
+from docs import cases, flaws, todays_tools
 from docs.docstrings import described, markdown, shown
 from pytest_gracekill import settings, verdicts
 from pytest_gracekill.arguments import DEFAULTS
@@ -226,6 +226,8 @@ REGIONS: dict[str, Callable[[], str]] = {
     "policies": policies,
     "api": api,
     "cases": cases.table,
+    "flaws": flaws.wrong,
+    "right-routines": flaws.right,
     "todays-tools": todays_tools.table,
     "todays-tools-sources": todays_tools.sources,
     "todays-tools-differences": todays_tools.differences,

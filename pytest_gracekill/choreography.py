@@ -56,6 +56,8 @@ class Choreography:
         self._playing: dict[threading.Thread, str] = {}
         #: From when until when the routine was held, in monotonic nanoseconds.
         self.pauses: list[tuple[int, int]] = []
+        #: The names of the threads that have played an act.
+        self.actors: set[str] = set()
         #: What has become of an act that did not do what it was to do, one line each.
         self.failed: list[str] = []
         #: The points that the routine has not come to.
@@ -114,6 +116,7 @@ class Choreography:
 
         thread = threading.Thread(target=play, name=actor, daemon=True)
         self._playing[thread] = told
+        self.actors.add(actor)
         began = time.monotonic_ns()
         thread.start()
         try:

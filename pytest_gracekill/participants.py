@@ -188,6 +188,7 @@ class Participants:
             missed=self._choreography.missed,
             failed=tuple(self._choreography.failed),
             pauses=tuple(self._choreography.pauses),
+            actors=frozenset(self._choreography.actors),
         )
 
     # -- the locks of the calling thread

@@ -170,7 +170,11 @@ def _repeated(evidence: Evidence) -> Finding | None:
     if not aborts and not evidence.promise.takes_driver:
         return None
     seen = [entry for entry in evidence.journal if entry.event in ("signal", "qmp")]
-    sent = [s for s in evidence.signals if s.signum == _SIGTERM and s.reached_vm]
+    sent = [
+        s
+        for s in evidence.signals
+        if s.signum == _SIGTERM and s.reached_vm and not evidence.by_act(s.actor)
+    ]
     times = max(len(seen) if aborts else 0, len(sent))
     if times < 2:  # noqa: PLR2004 - twice is repeated
         return None

@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from pytest_gracekill.child.knobs import Knobs
     from pytest_gracekill.report import Call
     from pytest_gracekill.witness.contenders import Contender
+    from pytest_gracekill.witness.dead_end import AnyDeadlock
     from pytest_gracekill.witness.event_loop import LoopContender
     from pytest_gracekill.witness.history import Frame, Hold, Wait
     from pytest_gracekill.witness.identity import CleanUp, FreedUse
     from pytest_gracekill.witness.leftovers import Leftovers
     from pytest_gracekill.witness.lock_order import OrderCycle
     from pytest_gracekill.witness.signals import SentSignal
-    from pytest_gracekill.witness.wait_graph import Deadlock
 
 #: SIGKILL by number: Windows has no such name, and this module is imported there.
 SIGKILL = 9
@@ -68,7 +68,7 @@ class LockState:
     acquisitions: int
     at_entry: tuple[str, ...]
     at_return: tuple[str, ...]
-    deadlocks: tuple[Deadlock, ...]
+    deadlocks: tuple[AnyDeadlock, ...]
     cycles: tuple[OrderCycle, ...]
 
     @property
@@ -95,12 +95,14 @@ class ActsSeen:
     """What became of the choreography.
 
     ``missed``: points that the routine has not come to. ``failed``: acts that raised, or did not
-    end. ``pauses``: from when until when the routine was held for an act.
+    end. ``pauses``: from when until when the routine was held for an act. ``actors``: the threads
+    that have played.
     """
 
     missed: tuple[str, ...] = ()
     failed: tuple[str, ...] = ()
     pauses: tuple[tuple[int, int], ...] = ()
+    actors: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,6 +204,10 @@ class Evidence:
     def routine_actors(self) -> frozenset[str]:
         """The names of all threads in which the routine was called."""
         return frozenset((self.routine_actor, *(caller.actor for caller in self.others)))
+
+    def by_act(self, actor: str) -> bool:
+        """Whether this thread has played an act: what it does is not the routine's doing."""
+        return actor in self.acts.actors
 
     @property
     def caller(self) -> str:

@@ -102,8 +102,13 @@ def _over_wait(evidence: Evidence) -> list[tuple[Hold, float, tuple[str, ...]]]:
             for wait in evidence.waits
             if wait.lock == hold.lock
             and wait.actor != hold.actor
-            and min(wait.until_ns or end, end) - max(wait.since_ns, start) > SHORTEST_WAIT / 2 * 1e9
+            and _waited(evidence, max(wait.since_ns, start), min(wait.until_ns or end, end))
         }
         names = tuple(sorted(name.removeprefix("gracekill:") for name in waiters))
         found.append((hold, (end - start) / 1e9, names))
     return found
+
+
+def _waited(evidence: Evidence, since_ns: int, until_ns: int) -> bool:
+    """Whether somebody who waited from then until then was disturbed."""
+    return until_ns - since_ns - evidence.held_up(since_ns, until_ns) > SHORTEST_WAIT / 2 * 1e9

@@ -168,6 +168,7 @@ class Stall:
 def find_stalls(evidence: Evidence) -> list[Stall]:
     """The contenders that the routine held up for more than half of its wait, in their order."""
     wait_ns = evidence.returned_ns - evidence.called_ns
+    wait_ns -= evidence.held_up(evidence.called_ns, evidence.returned_ns)
     if not evidence.waited:
         return []
     blame = _Blame(evidence)
@@ -199,6 +200,7 @@ class _Blame:
 
     def __init__(self, evidence: Evidence) -> None:
         self._routine = evidence.routine_actors
+        self._held_up = evidence.held_up
         self._start = evidence.called_ns
         self._end = evidence.returned_ns
         self._holds: dict[str, list[Hold]] = defaultdict(list)
@@ -230,7 +232,7 @@ class _Blame:
                 begin = max(hold.acquired_ns, since)
                 finish = min(hold.released_ns or until, until)
                 if hold.actor in self._routine:
-                    blocked, behind = finish - begin, _NOBODY
+                    blocked, behind = finish - begin - self._held_up(begin, finish), _NOBODY
                 elif hold.actor == actor or hold.actor in seen:
                     continue
                 else:

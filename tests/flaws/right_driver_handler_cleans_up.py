@@ -1,7 +1,6 @@
-"""It cleans up nothing itself: the end-of-file handler does, and is waited for, by its run."""
+"""The end-of-file handler cleans up, and its thread is joined without the locks; then a look."""
 
 import threading
-import time
 
 from pytest_gracekill import Domain, Driver, KillFlags, KillPolicy, KillResult, process_kill
 from pytest_gracekill.routine.callers import monitor_eof
@@ -14,18 +13,21 @@ def destroy(driver: Driver, domain: Domain, flags: KillFlags) -> KillResult:
     if run is None:
         return KillResult(ok=True, dead=True)
     domain.ref()
-    result = process_kill(driver, domain, flags, policy=KillPolicy(wait="poll", poll=0.02))
-    handler = threading.Thread(target=monitor_eof, args=(driver, domain.name, run), daemon=True)
-    domain.lock.release()
-    driver.lock.release()
     try:
-        if result.dead:
+        result = process_kill(driver, domain, flags, policy=KillPolicy(wait="poll", poll=0.02))
+        if not result.dead:
+            return result
+        handler = threading.Thread(target=monitor_eof, args=(driver, domain.name, run), daemon=True)
+        domain.lock.release()
+        driver.lock.release()
+        try:
             handler.start()
-        deadline = time.monotonic() + 5
-        while result.dead and domain.incarnation == run and time.monotonic() < deadline:
-            time.sleep(0.005)
+            handler.join(5)
+        finally:
+            driver.lock.acquire()
+            domain.lock.acquire()
+        # it finds no domain that is not on the list any more
+        domain.clean_up(run)
         return result
     finally:
-        driver.lock.acquire()
-        domain.lock.acquire()
         domain.unref()

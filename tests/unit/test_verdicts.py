@@ -418,6 +418,46 @@ def test_not_judged(name: str, reason: str, changes: dict[str, Any]) -> None:
     assert reason in verdict.reason
 
 
+def test_a_stop_signal_of_an_act_is_not_the_routines() -> None:
+    signals = (sent(15, 0.0), sent(15, 0.2, actor="gracekill:destroy-at"))
+    for acts, status in (
+        (ActsSeen(), "broken"),
+        (ActsSeen(actors=frozenset({signals[1].actor})), "ok"),
+    ):
+        verdict = judge("escalation", signals=signals, acts=acts)
+        assert isinstance(verdict, Verdict)
+        assert verdict.status == status, verdict
+
+
+def test_what_the_routine_was_held_for_does_not_count_against_it() -> None:
+    late = {"returned_ns": at(2.0)}
+    held = {**late, "acts": ActsSeen(pauses=((at(0.5), at(1.2)), (at(1.3), at(1.9))))}
+    slow, prompt = judge("promptness", **late), judge("promptness", **held)
+    assert isinstance(slow, Verdict)
+    assert isinstance(prompt, Verdict)
+    assert (slow.word, prompt.word) == ("SLOW", "ok")
+    assert prompt.evidence == "1000.0 ms after the exit, of which it was held for 800.0 ms"
+    failed = Call(success=False, result=False, error=None, elapsed=2.0)
+    gave_up = ActsSeen(pauses=((at(0.995), at(1.995)),))
+    for acts, word in ((ActsSeen(), "LIED"), (gave_up, "ok")):
+        verdict = judge("outcome", call=failed, acts=acts, **late)
+        assert isinstance(verdict, Verdict)
+        assert verdict.word == word, verdict
+    over: dict[str, Any] = {
+        "holds": (hold("driver", ROUTINE, 0.0, 1.9),),
+        "waits": (wait("driver", "gracekill:b", 0.1, 1.8),),
+    }
+    over["contenders"] = (contender("b", (0.1, 1.8)),)
+    for acts, words in (
+        (ActsSeen(), ("HELD OVER WAIT", "STALLED")),
+        (ActsSeen(pauses=((at(0), at(1.8)),)), ("ok", "ok")),
+    ):
+        for name, word in zip(("locks", "progress"), words, strict=True):
+            verdict = judge(name, acts=acts, **late, **over)
+            assert isinstance(verdict, Verdict)
+            assert verdict.word == word, verdict
+
+
 UNKNOWN: list[tuple[str, str, dict[str, Any]]] = [
     ("data", "journal is gone", {"audit": audit(problem="the journal is gone")}),
     # given more than it needs, and still behind: the machine's fault, nobody else's

@@ -1,7 +1,9 @@
 """Do threads wait for each other, or could they?
 
-A closed cycle is found by the acquire that closes it. The order in which locks were taken is found
-from every run, also from one in which nothing hung. Locks that were not traced are not seen.
+A closed cycle is found by the acquire that closes it, a lock that an ended thread has left behind
+and a condition that nobody can notify by whoever waits for it. The order in which locks were taken
+is found from every run, also from one in which nothing hung. Locks that were not traced are not
+seen.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pytest_gracekill.report import NotJudged, Verdict
+from pytest_gracekill.witness.wait_graph import ORDER
 
 if TYPE_CHECKING:
     from pytest_gracekill.verdicts.evidence import Evidence
@@ -34,6 +37,11 @@ def judge(evidence: Evidence) -> Verdict | NotJudged:
         texts += [f"taken in a circle: {cycle}" for cycle in state.cycles[:1]]
         for cycle in state.cycles:
             detail += evidence.named(cycle.describe()).splitlines()
+    advice = list(dict.fromkeys(found.advice for found in state.deadlocks))
+    if state.cycles and ORDER not in advice:
+        advice.append(ORDER)
+    if ORDER in advice and evidence.promise.takes_driver:
+        advice[advice.index(ORDER)] += ": unlock the domain first"
     if words:
         return Verdict(
             name="deadlock",
@@ -42,8 +50,7 @@ def judge(evidence: Evidence) -> Verdict | NotJudged:
             also=tuple(words[1:]),
             evidence="; ".join(texts),
             detail=tuple(detail),
-            advice="take the locks in one order everywhere"
-            + (": unlock the domain first" if evidence.promise.takes_driver else ""),
+            advice="; ".join(advice),
         )
     return Verdict(
         name="deadlock",

@@ -4,7 +4,7 @@ The traced lock takes the original one inside, so that whoever holds a reference
 under another name is kept out as before; such a holder is not seen. A Condition stays the object
 that it is, with its waiters, over the traced lock. Further names of the same lock in the same
 object, and Conditions made over it there, are traced along: a `with self._lock` around a
-``self._changed.wait()`` is one story.
+``self._changed.wait()`` is one story. A wait on it without a timeout is watched, see `conditions`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, TypeAlias, cast
 
 from pytest_gracekill.errors import UsageError
 from pytest_gracekill.witness.adopted_lock import AdoptedLock, AdoptedRLock
+from pytest_gracekill.witness.conditions import Watched, is_plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -32,6 +33,8 @@ _FREE_WITHIN = 1.0
 
 #: What a Condition has of its lock: the lock, and methods of it that are its own.
 _WIRES = ("_lock", "acquire", "release", "_release_save", "_acquire_restore", "_is_owned")
+#: What is bound in a condition beside that: its watched wait.
+_WAIT = "wait"
 
 Named: TypeAlias = "tuple[object, str]"
 
@@ -141,11 +144,11 @@ def adopted(
                 name = place.name if number == 1 else f"{place.name}-{number}"
                 made[id(original)] = _traced(tracer, original, name, place.name)
             lock = made[id(original)]
-            _bind(place, lock, stack)
+            _bind(place, lock, stack, tracer)
             for at in (place.owner, owner):
                 for further in _places(at):
                     if further.lock is original:
-                        _bind(further, lock, stack)
+                        _bind(further, lock, stack, tracer)
         yield tuple(made.values())
 
 
@@ -161,23 +164,33 @@ def _places(owner: object) -> Iterator[_Place]:
         yield _Place(owner=owner, attribute=name, value=value)
 
 
-def _bind(place: _Place, lock: TracedLock, stack: ExitStack) -> None:
+def _bind(place: _Place, lock: TracedLock, stack: ExitStack, tracer: LockTracer) -> None:
     value = place.value
     if isinstance(value, threading.Condition):
         if place.lock is not lock:
-            before = {name: vars(value)[name] for name in _WIRES if name in vars(value)}
-            stack.callback(_rewire, value, before)
-            _rewire(value, {"_lock": lock, **{name: getattr(lock, name) for name in _WIRES[1:]}})
+            wires: dict[str, object] = {"_lock": lock}
+            wires |= {name: getattr(lock, name) for name in _WIRES[1:]}
+            names: tuple[str, ...] = _WIRES
+            if is_plain(value):
+                # two managers of a kind have two names, as their locks have
+                name = place.name + lock.name.removeprefix(lock.class_)
+                wires[_WAIT] = Watched(tracer, value, name).wait
+                names = (*_WIRES, _WAIT)
+            before = {name: vars(value)[name] for name in names if name in vars(value)}
+            stack.callback(_rewire, value, before, names)
+            _rewire(value, wires, names)
     elif getattr(place.owner, place.attribute, None) is value:
         stack.callback(_restore, place, lock)
         setattr(place.owner, place.attribute, lock)
 
 
-def _rewire(condition: threading.Condition, wires: Mapping[str, object]) -> None:
+def _rewire(
+    condition: threading.Condition, wires: Mapping[str, object], names: Sequence[str]
+) -> None:
     bound = vars(condition)
     # in one step: threads may be using it
     bound.update(wires)
-    for name in _WIRES:
+    for name in names:
         if name not in wires:
             bound.pop(name, None)
 

@@ -9,13 +9,16 @@ knows nothing of a hold, the lock inside has the last word.
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 
+from pytest_gracekill.witness.sites import frames_by_thread
 from pytest_gracekill.witness.traced_lock import TracedLock, TracedRLock
 
 if TYPE_CHECKING:
+    from pytest_gracekill.witness.history import RawHold
     from pytest_gracekill.witness.locks import LockTracer
 
 
@@ -46,6 +49,13 @@ class AdoptedLock(TracedLock):
 
     def _acquire_restore(self, _saved: object) -> None:
         self.acquire()
+
+
+def _owner_of(rlock: object) -> int | None:
+    """The identity of the thread that has an RLock: the C implementation tells it only in words."""
+    told = re.search(r"\bowner=(\d+)", repr(rlock))
+    owner = getattr(rlock, "_owner", told and int(told[1]))
+    return owner if isinstance(owner, int) else None
 
 
 class AdoptedRLock(TracedRLock):
@@ -104,6 +114,18 @@ class AdoptedRLock(TracedRLock):
         self._count = 0
         with suppress(ValueError):
             self._threads.state.held.remove(self)
+
+    def _is_left_behind(self, hold: RawHold, for_ns: int) -> bool:
+        if not super()._is_left_behind(hold, for_ns):
+            return False
+        # by a name that is not traced somebody else may have it, whose identity may be the same
+        owner = hold[0]
+        return _owner_of(self._rlock) == owner.ident and (
+            owner.finished or owner.ident not in frames_by_thread()
+        )
+
+    def _open(self, hold: RawHold) -> None:
+        """Leave it as it is: only its owner could release it."""
 
     def _is_owned(self) -> bool:
         return bool(self._rlock._is_owned())  # noqa: SLF001 - see above

@@ -3,8 +3,8 @@
 `LockTracer` makes traced locks and keeps what they need in common: the threads, the history, the
 graph of waits (deadlocks that happen) and the order of acquisitions (deadlocks that could).
 
-Not seen: locks that were not made here, the waiters of a Condition (only its lock is traced), locks
-of other processes. Which thread is meant goes by its identity, a name is taken at its first use.
+Not seen: locks and conditions that were not made here, and those of other processes. Which thread
+is meant goes by its identity, a name is taken at its first use.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import threading
 from time import monotonic_ns
 from typing import TYPE_CHECKING
 
+from pytest_gracekill.witness.conditions import TracedCondition
 from pytest_gracekill.witness.history import History
 from pytest_gracekill.witness.lock_order import LockOrder, OrderCycle, OrderEdge
 from pytest_gracekill.witness.traced_lock import LockStatistics, TracedLock, TracedRLock
@@ -27,7 +28,8 @@ from pytest_gracekill.witness.wait_graph import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pytest_gracekill.witness.history import RawHeld, RawWait
+    from pytest_gracekill.witness.dead_end import AnyDeadlock
+    from pytest_gracekill.witness.history import RawHeld, RawHold, RawWait
     from pytest_gracekill.witness.traced_lock import Inner
 
 __all__ = [
@@ -38,6 +40,7 @@ __all__ = [
     "LockTracer",
     "OrderCycle",
     "OrderEdge",
+    "TracedCondition",
     "TracedLock",
     "TracedRLock",
 ]
@@ -57,13 +60,15 @@ class LockTracer:
 
     :ivar deadlocks: every deadlock that was found and broken up, in this order.
     :ivar locks: every lock that was made.
+    :ivar left_behind: the holds of ended threads that have been reported.
     :ivar active: False after `stop`.
     """
 
     def __init__(self, history: History | None = None) -> None:
         self.history = History() if history is None else history
-        self.deadlocks: list[Deadlock] = []
+        self.deadlocks: list[AnyDeadlock] = []
         self.locks: list[TracedLock] = []
+        self.left_behind: list[RawHold] = []
         self.active = True
         # re-entrant: a signal handler may use a traced lock while its thread is in here
         self.mutex = threading.RLock()
@@ -92,6 +97,10 @@ class LockTracer:
         lock = TracedRLock(self, name, class_, inner)
         self.locks.append(lock)
         return lock
+
+    def condition(self, name: str, lock: TracedLock | None = None) -> TracedCondition:
+        """Make a condition over one of these locks, by default over an RLock of its own."""
+        return TracedCondition(self, name, self.rlock(name) if lock is None else lock)
 
     def stop(self) -> None:
         """Record nothing and raise nothing from now on; locks and their owners go on working.
@@ -134,6 +143,23 @@ class LockTracer:
             if current.ident == owner_ident:
                 return tuple(chain)
         return None
+
+    @property
+    def known(self) -> list[ThreadState]:
+        """Every thread that has used a traced lock, in the order of their first use."""
+        return self._known
+
+    def finish(self) -> None:
+        """Say that the calling thread runs nothing more of the user's, as if it had ended."""
+        self.threads.state.finished = True
+
+    def is_handed_over(self, class_: str) -> bool:
+        """Whether a lock of this class has ever been released by another thread than its owner."""
+        return any(lock.is_semaphore for lock in list(self.locks) if lock.class_ == class_)
+
+    def was_given_back(self, lock: TracedLock) -> bool:
+        """Whether a lock has been released before, by whoever had taken it."""
+        return bool(self._holds_of(lock))
 
     def order_cycles(self) -> list[OrderCycle]:
         """Find the cycles in the order in which locks were taken; see `lock_order`."""

@@ -66,7 +66,15 @@ _WITNESS = Path(__file__).parent
 _PACKAGE = _WITNESS.parent
 _TRACING = tuple(
     str(_WITNESS / name)
-    for name in ("locks.py", "traced_lock.py", "wait_graph.py", "lock_order.py", "sites.py")
+    for name in (
+        "conditions.py",
+        "dead_end.py",
+        "locks.py",
+        "traced_lock.py",
+        "wait_graph.py",
+        "lock_order.py",
+        "sites.py",
+    )
 )
 # where the user's code was called from: what is outside of it is how a trial is run, and pytest
 _CALLERS = (
@@ -184,13 +192,18 @@ def frame_of(ident: int) -> FrameType | None:
     """What a thread is executing now; None when it has ended. Don't keep it."""
     if ident == threading.get_ident():
         return sys._getframe(2)  # noqa: SLF001 (as above): whoever has asked for the stack
+    return frames_by_thread().get(ident)
+
+
+def frames_by_thread() -> dict[int, FrameType]:
+    """What each thread is executing now, by its identity. Don't keep it."""
     # before CPython 3.12.3 (gh-106883) a garbage collection that begins within _current_frames()
     # can stop the whole process for ever: it holds the lock that a thread needs to end
     with _collector:
         collecting = gc.isenabled()
         gc.disable()
         try:
-            return sys._current_frames().get(ident)  # noqa: SLF001 (documented for exactly this)
+            return sys._current_frames()  # noqa: SLF001 (documented for exactly this)
         finally:
             if collecting:
                 gc.enable()

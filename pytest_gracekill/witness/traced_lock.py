@@ -24,7 +24,8 @@ from functools import partial
 from time import monotonic_ns
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
-from pytest_gracekill.witness.sites import calling_site
+from pytest_gracekill.witness.dead_end import LOOK, PATIENCE, OwnerEnded, has_ended
+from pytest_gracekill.witness.sites import calling_site, current_stack, frames_of
 from pytest_gracekill.witness.wait_graph import (
     CONFIRM,
     DeadlockDetected,
@@ -249,7 +250,60 @@ class TracedLock:
             if any(results):
                 return
             self._raise_if_still(cycle, state)
+        left: tuple[RawHold, int] | None = None
+        while self._tracer.active:
+            self._wait(results, LOOK)
+            if any(results):
+                return
+            hold = self.hold
+            if hold is None or not has_ended(hold[0]):
+                left = None
+                continue
+            if left is None or left[0] is not hold:
+                left = hold, monotonic_ns()
+            if self._is_left_behind(hold, monotonic_ns() - left[1]):
+                self._raise_owner_ended(hold, state, waiting)
         self._wait(results, -1)
+
+    def _is_left_behind(self, hold: RawHold, for_ns: int) -> bool:
+        """Whether nobody will release what an ended thread has held for so long; see `dead_end`."""
+        if self.hold is not hold:
+            return False  # it changed hands before the thread ended
+        if self.reentrant:
+            return True
+        if for_ns < CONFIRM * 1e9 or self._tracer.is_handed_over(self.class_):
+            return False
+        return for_ns >= PATIENCE * 1e9 or self._tracer.was_given_back(self)
+
+    def _raise_owner_ended(self, hold: RawHold, state: ThreadState, waiting: Waiting) -> None:
+        tracer = self._tracer
+        with tracer.mutex:
+            if not tracer.active or self.hold is not hold:
+                return
+            found = OwnerEnded(
+                lock=self.name,
+                owner=hold[0].name,
+                held_since_ns=hold[1],
+                taken_at=frames_of(hold[2]),
+                thread=state.name,
+                waiting_since_ns=waiting.since_ns,
+                waiting_at=current_stack(state.ident) or frames_of(waiting.site),
+                at_ns=monotonic_ns(),
+            )
+            if not any(known is hold for known in tracer.left_behind):
+                tracer.left_behind.append(hold)
+                tracer.deadlocks.append(found)
+            self._open(hold)
+        raise DeadlockDetected(found)
+
+    def _open(self, hold: RawHold) -> None:
+        """Release what was left behind, so that the others go on."""
+        with suppress(ValueError):
+            hold[0].held.remove(self)
+        self._tracer.record_hold((self, hold, monotonic_ns()))
+        self._count = 0
+        self._hold = None
+        self._inner.release()
 
     def _raise_if_still(self, cycle: tuple[Link, ...], state: ThreadState) -> None:
         with self._tracer.mutex:

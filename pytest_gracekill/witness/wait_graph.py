@@ -23,11 +23,15 @@ from typing import TYPE_CHECKING, NamedTuple
 from pytest_gracekill.witness.sites import Frame, current_stack, frames_of
 
 if TYPE_CHECKING:
+    from pytest_gracekill.witness.dead_end import AnyDeadlock
     from pytest_gracekill.witness.history import RawHold
     from pytest_gracekill.witness.sites import Site
     from pytest_gracekill.witness.traced_lock import TracedLock
 
 CONFIRM = 0.05
+
+#: What helps against a circle of threads.
+ORDER = "take the locks in one order everywhere"
 
 
 class Waiting(NamedTuple):
@@ -39,10 +43,22 @@ class Waiting(NamedTuple):
     site: Site
 
 
-class ThreadState:
-    """What one thread holds and waits for; created when it first uses a traced lock."""
+class Awaiting(NamedTuple):
+    """A thread waits for a notification, without a timeout; ``waiter`` is let go by it."""
 
-    __slots__ = ("asked", "held", "ident", "name", "thread", "waiting")
+    condition: str
+    waiter: threading.Lock
+    since_ns: int
+    site: Site
+
+
+class ThreadState:
+    """What one thread holds and waits for; created when it first uses a traced lock.
+
+    :ivar finished: it runs nothing more of the user's, although it has not ended yet.
+    """
+
+    __slots__ = ("asked", "awaiting", "finished", "held", "ident", "name", "thread", "waiting")
 
     def __init__(self) -> None:
         thread = threading.current_thread()
@@ -51,6 +67,8 @@ class ThreadState:
         self.thread = weakref.ref(thread)
         self.held: list[TracedLock] = []
         self.waiting: Waiting | None = None
+        self.awaiting: Awaiting | None = None
+        self.finished = False
         # (lock asked for, *locks held): what the lock order has already seen of this thread
         self.asked: set[tuple[TracedLock, ...]] = set()
 
@@ -96,6 +114,12 @@ class Deadlock:
         """The threads of the cycle."""
         return tuple(step.thread for step in self.steps)
 
+    @property
+    def advice(self) -> str:
+        if len(self.steps) == 1:
+            return "don't take a lock again that the same thread holds, or make it an RLock"
+        return ORDER
+
     def __str__(self) -> str:
         return "; ".join(str(step) for step in self.steps)
 
@@ -114,9 +138,9 @@ class Deadlock:
 
 
 class DeadlockDetected(RuntimeError):  # noqa: N818 (a public name of the design)
-    """Raised by the acquire that closed a cycle of waits; the lock was not taken."""
+    """Raised by a wait that would never end; by that of a lock, the lock was not taken."""
 
-    def __init__(self, deadlock: Deadlock) -> None:
+    def __init__(self, deadlock: AnyDeadlock) -> None:
         super().__init__(deadlock)
         self.deadlock = deadlock
 

@@ -18,7 +18,7 @@ from pytest_gracekill.errors import StartError, UnsupportedError, UsageError
 from . import disk, programfile
 from .journal import Journal
 from .mark import Mark
-from .program import leaderless, stranger
+from .program import leaderless
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -188,11 +188,14 @@ def _undo(popen: subprocess.Popen[bytes] | None, prepared: Prepared) -> None:
 def _check_platform(knobs: Knobs) -> None:
     if not hasattr(os, "pidfd_open"):
         raise UsageError("the fake needs Linux (pidfds, and signals from a FIFO's end)")
-    if knobs.reuse_pid and not os.access(stranger.LAST_PID, os.W_OK):
-        raise UsageError(
-            f"reuse_pid=True needs to write {stranger.LAST_PID}: as root, or in a pid namespace of"
-            " its own (unshare -Urpf --mount-proc)"
-        )
+    if knobs.reuse_pid:
+        from .program.stranger import LAST_PID  # noqa: PLC0415  # imports what Windows has not
+
+        if not os.access(LAST_PID, os.W_OK):
+            raise UsageError(
+                f"reuse_pid=True needs to write {LAST_PID}: as root, or in a pid namespace of its"
+                " own (unshare -Urpf --mount-proc)"
+            )
     if knobs.survives_kill and (refused := _ptrace_refused()):
         raise UnsupportedError(
             f"survives_kill={knobs.survives_kill:g} needs ptrace, which is denied here"

@@ -21,10 +21,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from pytest_gracekill.child.mark import Mark
-from pytest_gracekill.child.program.lifeline import Lifeline
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from pytest_gracekill.child.program.lifeline import Lifeline
 
 CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWPID = 0x00020000, 0x10000000, 0x20000000
 MS_REC, MS_PRIVATE = 0x4000, 0x40000
@@ -89,6 +90,8 @@ def _work(
     work: Callable[[], object], prepare: Callable[[Lifeline], None], mark: str, writing: int
 ) -> NoReturn:
     """Be the other process."""
+    from pytest_gracekill.child.program.lifeline import Lifeline  # noqa: PLC0415 - Linux only
+
     answer: tuple[str, object]
     try:
         lifeline = Lifeline(mark)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pytest_gracekill.routine.named import Named
     from pytest_gracekill.routine.policy import KillPolicy
     from pytest_gracekill.settings import Value
+    from pytest_gracekill.witness.class_order import SessionOrder
 
 #: The settings of the session, by name; made once in pytest_configure.
 SETTLED: pytest.StashKey[dict[str, Value]] = pytest.StashKey()
@@ -32,13 +33,15 @@ SETTLED: pytest.StashKey[dict[str, Value]] = pytest.StashKey()
 NAMED: pytest.StashKey[Named] = pytest.StashKey()
 #: When pytest-timeout will end this test, in CLOCK_MONOTONIC seconds.
 DEADLINE = pytest.StashKey[float]()
+#: In which order locks were taken in the trials of this session.
+ORDER: pytest.StashKey[SessionOrder] = pytest.StashKey()
 #: The reports of this test's trials, in order.
 REPORTS = pytest.StashKey[list["Report"]]()
 
 MARKER_HELP = (
     "gracekill(*, flags, policy, force, survive, slack, stall_limit, contenders, contend,"
-    " locks, at, lookup, callers, succeeded, budget, **knobs): defaults for the trials of this"
-    " test; knobs are those of fake_qemu, such as flush_time=2.4"
+    " locks, at, lookup, callers, succeeded, budget, lock_order, **knobs): defaults for the trials"
+    " of this test; knobs are those of fake_qemu, such as flush_time=2.4"
 )
 
 
@@ -70,6 +73,7 @@ class Judge(Protocol):
         callers: int = ...,
         succeeded: Callable[[object], bool] | None = ...,
         budget: float | None = ...,
+        lock_order: str = ...,
         **knobs: object,
     ) -> Report: ...
 
@@ -161,13 +165,15 @@ def gracekill(
     ``report = gracekill(flush_time=2.4, flags=KillFlags.FORCE)`` runs ``kill_routine`` (or the
     routine that is handed in first) once; ``report.check()`` fails with a table of what was lost,
     why, and what to change. Arguments: routine, vm, flags, policy, force, survive, slack,
-    stall_limit, contenders, contend, locks, at, lookup, callers, succeeded, budget, and every knob
-    of ``fake_qemu``.
+    stall_limit, contenders, contend, locks, at, lookup, callers, succeeded, budget, lock_order, and
+    every knob of ``fake_qemu``.
     """
     _needs_linux()
     from pytest_gracekill import lab, trial  # noqa: PLC0415 - loaded when it is used
+    from pytest_gracekill.witness.class_order import SessionOrder, TrialOrder  # noqa: PLC0415
 
     reports = request.node.stash.setdefault(REPORTS, [])
+    order = request.config.stash.setdefault(ORDER, SessionOrder())
 
     def judge(
         routine: Callable[..., object] | External | None = None, **arguments: object
@@ -183,6 +189,7 @@ def gracekill(
                 source=source,
                 directory=folder,
                 deadline=request.node.stash.get(DEADLINE, None),
+                session_order=TrialOrder(order, request.node.nodeid),
             )
         except UsageError as error:
             # the user's line is what is wrong, not ours

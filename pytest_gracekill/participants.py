@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from pytest_gracekill.child.handle import FakeQemu
     from pytest_gracekill.choreography import Choreography
     from pytest_gracekill.trial import Plan
+    from pytest_gracekill.witness.lock_order import OrderCycle
 
 #: Seconds for what should take milliseconds on a machine that is not drowned.
 WARM_UP = 10.0
@@ -229,8 +230,14 @@ class Participants:
             at_entry=tuple(name for name in at_entry if name not in handed_over),
             at_return=tuple(name for name in at_return if name not in handed_over),
             deadlocks=tuple(self.tracer.deadlocks),
-            cycles=tuple(self.tracer.order_cycles()),
+            cycles=(*self.tracer.order_cycles(), *self._closed_in_session()),
         )
+
+    def _closed_in_session(self) -> list[OrderCycle]:
+        """The cycles in the order of locks that need this trial and earlier ones."""
+        if self._plan.session_order is None or self.tracer is None:
+            return []
+        return self._plan.session_order.close(self.tracer.order)
 
     # -- what is left
 

@@ -122,6 +122,10 @@ def _command(value: object) -> str | None:
     return None if isinstance(value, str) and value.strip() else "a command is needed"
 
 
+def _scope(value: object) -> str | None:
+    return None if value in ("trial", "session") else "'trial' or 'session' is needed"
+
+
 def _parse_contenders(text: str) -> object:
     text = text.strip()
     if text.lstrip("-").isdigit():
@@ -206,6 +210,15 @@ SETTINGS = {
             " default 8",
             parse=_parse_contenders,
             check=_contenders,
+        ),
+        Setting(
+            name="lock_order",
+            default="trial",
+            metavar="trial|session",
+            help="how long the order in which locks were taken is remembered: session, a cycle of"
+            " classes of locks is found in the trial that closes it; default trial",
+            parse=str.strip,
+            check=_scope,
         ),
         Setting(
             name="save",

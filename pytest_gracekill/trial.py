@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pytest_gracekill.routine.domain import Domain
     from pytest_gracekill.routine.model import Driver, Lookup
     from pytest_gracekill.routine.policy import KillPolicy
+    from pytest_gracekill.witness.class_order import TrialOrder
 
 
 _OWN_CHILD = ("child", "wrapped", "leaderless")
@@ -41,6 +42,7 @@ class Plan:
 
     ``vm``: a VM that runs already, else one is started with ``knobs`` in ``directory``.
     ``deadline``: CLOCK_MONOTONIC seconds by which the trial should have ended, or None.
+    ``session_order``: the order of locks of all trials of the session, where it is asked for.
     """
 
     routine: Adapted
@@ -62,6 +64,7 @@ class Plan:
     succeeded: Callable[[object], bool] | None
     budget: float | None
     deadline: float | None
+    session_order: TrialOrder | None = None
 
 
 def default_topology(routine: Adapted) -> str:
@@ -109,6 +112,7 @@ def plan(
     source: str,
     directory: Callable[[], Path],
     deadline: float | None,
+    session_order: TrialOrder | None = None,
 ) -> Plan:
     """The plan of a trial; ``directory`` makes a folder, and is called last.
 
@@ -157,6 +161,7 @@ def plan(
         succeeded=cast("Callable[[object], bool] | None", chosen["succeeded"]),
         budget=cast("float | None", chosen["budget"]),
         deadline=deadline,
+        session_order=session_order if chosen["lock_order"] == "session" else None,
     )
 
 

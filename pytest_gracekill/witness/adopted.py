@@ -56,6 +56,15 @@ class _Place:
         return f"{kind.__name__}.{self.attribute}"
 
     @property
+    def kind(self) -> str:
+        """The name of all such places, wherever the class or module comes from."""
+        owner = self.owner
+        if isinstance(owner, ModuleType):
+            return f"{owner.__name__}.{self.attribute}"
+        kind = owner if isinstance(owner, type) else type(owner)
+        return f"{kind.__module__}.{kind.__qualname__}.{self.attribute}"
+
+    @property
     def lock(self) -> object:
         """The lock itself; a Condition's own."""
         if isinstance(self.value, threading.Condition):
@@ -142,7 +151,7 @@ def adopted(
                 _see_free(place, source)
                 number = names[place.name] = names.get(place.name, 0) + 1
                 name = place.name if number == 1 else f"{place.name}-{number}"
-                made[id(original)] = _traced(tracer, original, name, place.name)
+                made[id(original)] = _traced(tracer, original, name, place)
             lock = made[id(original)]
             _bind(place, lock, stack, tracer)
             for at in (place.owner, owner):
@@ -195,12 +204,13 @@ def _rewire(
             bound.pop(name, None)
 
 
-def _traced(tracer: LockTracer, original: object, name: str, class_: str) -> TracedLock:
+def _traced(tracer: LockTracer, original: object, name: str, place: _Place) -> TracedLock:
     lock: TracedLock
     if isinstance(original, _RLOCK):
-        lock = AdoptedRLock(tracer, name, class_, original)
+        lock = AdoptedRLock(tracer, name, place.name, original)
     else:
-        lock = AdoptedLock(tracer, name, class_, cast("threading.Lock", original))
+        lock = AdoptedLock(tracer, name, place.name, cast("threading.Lock", original))
+    lock.kind = place.kind
     tracer.locks.append(lock)
     return lock
 

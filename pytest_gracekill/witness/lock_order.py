@@ -5,8 +5,9 @@ enough. A cycle of edges is a deadlock that needs nothing but bad luck, whether 
 many threads or, as in the kernel's lockdep, from a single one at different times. It is harmless
 when two of its edges were seen under one common lock (a gate): they never happen at the same time.
 
-Edges are between single locks. Classes (`class_`, one for every domain's lock) are kept beside
-them. Try-locks and timed waits make no edge, taking a lock again makes none, semaphores have none.
+Edges are between single locks, and between classes of locks (every domain's lock is of one), see
+`class_order`. Try-locks and timed waits make no edge, taking a lock again makes none, semaphores
+have none.
 
 Not seen: an order that no run has taken, an order kept by something else than traced locks (a join,
 a queue), and cycles of more than `LONGEST` locks.
@@ -16,13 +17,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import combinations, islice, pairwise, product
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from pytest_gracekill.witness.sites import Frame, Site, frames_of
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Iterator
+    from collections.abc import Hashable, Iterator, Mapping
 
     from pytest_gracekill.witness.traced_lock import TracedLock
     from pytest_gracekill.witness.wait_graph import ThreadState
@@ -32,6 +33,20 @@ LONGEST = 8
 _STEPS = 200_000
 _KINDS = 4
 _MIXES = 256
+
+
+class Ordered(Protocol):
+    """What the search asks of an edge, between single locks or between classes of them."""
+
+    @property
+    def gates(self) -> frozenset[Any]: ...
+
+    @property
+    def thread(self) -> object: ...
+
+
+Node = TypeVar("Node", bound="Hashable")
+Step = TypeVar("Step", bound=Ordered)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +61,7 @@ class OrderEdge:
     asked_at: tuple[Frame, ...]
     thread: str
     gates: tuple[str, ...]
+    trial: str = ""
 
     def __str__(self) -> str:
         return f"{self.thread} held {self.held} and asked for {self.asked}"
@@ -53,14 +69,18 @@ class OrderEdge:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrderCycle:
-    """Locks that were taken in a circle, by one thread or several."""
+    """Locks that were taken in a circle, by one thread or several.
+
+    ``by_class``: not the very same locks, but locks of the same classes.
+    """
 
     edges: tuple[OrderEdge, ...]
+    by_class: bool = False
 
     @property
     def locks(self) -> tuple[str, ...]:
-        """The locks of the cycle, each once."""
-        return tuple(edge.held for edge in self.edges)
+        """The locks of the cycle (or their classes), each once."""
+        return tuple(edge.held_class if self.by_class else edge.held for edge in self.edges)
 
     @property
     def threads(self) -> tuple[str, ...]:
@@ -72,18 +92,21 @@ class OrderCycle:
 
     def describe(self) -> str:
         """Lines for people: every edge with its thread and both places."""
-        lines = [f"lock order cycle {self}"]
+        lines = [f"lock order cycle {self}{', by classes of locks' if self.by_class else ''}"]
         for edge in self.edges:
             under = f", under {', '.join(edge.gates)}" if edge.gates else ""
             where = "taken at" if edge.held_at else "since the routine was called"
-            lines.append(f"  {edge.thread} held {edge.held}{under}, {where}")
+            trial = f"in {edge.trial}, " if edge.trial else ""
+            lines.append(f"  {trial}{edge.thread} held {edge.held}{under}, {where}")
             lines += [f"    {frame}" for frame in edge.held_at]
             lines.append(f"  and asked for {edge.asked}{' at' if edge.asked_at else ''}")
             lines += [f"    {frame}" for frame in edge.asked_at]
         return "\n".join(lines)
 
 
-class _Edge(NamedTuple):
+class Edge(NamedTuple):
+    """As seen: the locks themselves, and sites that nobody has looked up yet."""
+
     held: TracedLock
     held_at: Site
     asked: TracedLock
@@ -98,7 +121,7 @@ class LockOrder:
     def __init__(self, mutex: threading.RLock) -> None:
         self._mutex = mutex
         # in the order in which they were first seen, so that reports are stable
-        self._edges: dict[tuple[TracedLock, TracedLock], list[_Edge]] = {}
+        self._edges: dict[tuple[TracedLock, TracedLock], list[Edge]] = {}
 
     def ask(self, thread: ThreadState, asked: TracedLock, site: Site) -> None:
         """Note that a thread is about to wait for a lock, with all that it holds."""
@@ -109,10 +132,10 @@ class LockOrder:
                     gates = frozenset(held) - {lock}
                     hold = lock.hold
                     held_at = () if hold is None else hold[2]
-                    self._add(_Edge(lock, held_at, asked, site, thread, gates))
+                    self._add(Edge(lock, held_at, asked, site, thread, gates))
             thread.asked.add((asked, *thread.held))
 
-    def _add(self, edge: _Edge) -> None:
+    def _add(self, edge: Edge) -> None:
         kinds = self._edges.setdefault((edge.held, edge.asked), [])
         # an edge seen under fewer gates says all that this one could say
         stronger = [known for known in kinds if known.gates <= edge.gates]
@@ -130,24 +153,34 @@ class LockOrder:
         with self._mutex:
             return {(held.class_, asked.class_) for held, asked in self._edges}
 
+    def edges(self) -> dict[tuple[TracedLock, TracedLock], list[Edge]]:
+        """Every edge by its two locks: each kind of it, under whatever gates."""
+        with self._mutex:
+            return {pair: list(kinds) for pair, kinds in self._edges.items()}
+
     def cycles(self) -> list[OrderCycle]:
         """Find the cycles that could become a deadlock, one for each set of places."""
-        with self._mutex:
-            edges = {pair: list(kinds) for pair, kinds in self._edges.items()}
+        edges = self.edges()
         found: dict[object, OrderCycle] = {}
-        for locks in _circles(_within_circles(edges)):
-            steps = list(pairwise((*locks, locks[0])))
-            kinds = _harmful([edges[step] for step in steps])
-            if kinds is not None:
-                cycle = OrderCycle(edges=tuple(_readable(edge) for edge in kinds))
-                key = frozenset((edge.held, edge.asked, edge.asked_at) for edge in cycle.edges)
-                found.setdefault(key, cycle)
+        for kinds in harmful_circles(edges):
+            cycle = OrderCycle(edges=tuple(readable(edge) for edge in kinds))
+            key = frozenset((edge.held, edge.asked, edge.asked_at) for edge in cycle.edges)
+            found.setdefault(key, cycle)
         return list(found.values())
 
 
-def _within_circles(
-    edges: dict[tuple[TracedLock, TracedLock], list[_Edge]],
-) -> dict[TracedLock, list[TracedLock]]:
+def harmful_circles(
+    edges: Mapping[tuple[Node, Node], list[Step]],
+) -> Iterator[tuple[Step, ...]]:
+    """Walk the circles whose edges can all happen at once, short ones first."""
+    for nodes in _circles(_within_circles(edges)):
+        steps = list(pairwise((*nodes, nodes[0])))
+        kinds = _harmful([edges[step] for step in steps])
+        if kinds is not None:
+            yield kinds
+
+
+def _within_circles(edges: Mapping[tuple[Node, Node], object]) -> dict[Node, list[Node]]:
     """Strip off, again and again, locks that nothing leads to or nothing leads away from."""
     pairs = list(edges)
     while True:
@@ -156,17 +189,17 @@ def _within_circles(
         if len(kept) == len(pairs):
             break
         pairs = kept
-    graph: dict[TracedLock, list[TracedLock]] = {}
+    graph: dict[Node, list[Node]] = {}
     for held, asked in pairs:
         graph.setdefault(held, []).append(asked)
     return graph
 
 
-def _circles(graph: dict[TracedLock, list[TracedLock]]) -> Iterator[tuple[TracedLock, ...]]:
+def _circles(graph: dict[Node, list[Node]]) -> Iterator[tuple[Node, ...]]:
     """Walk all simple circles, short ones first; each starts at the lock that was seen first."""
     rank = {lock: number for number, lock in enumerate(graph)}
     steps = 0
-    paths: list[tuple[TracedLock, ...]] = [(lock,) for lock in graph]
+    paths: list[tuple[Node, ...]] = [(lock,) for lock in graph]
     while paths:
         longer = []
         for path in paths:
@@ -174,14 +207,14 @@ def _circles(graph: dict[TracedLock, list[TracedLock]]) -> Iterator[tuple[Traced
                 steps += 1
                 if steps > _STEPS:
                     return
-                if lock is path[0]:
+                if lock == path[0]:
                     yield path
                 elif rank[lock] > rank[path[0]] and lock not in path and len(path) < LONGEST:
                     longer.append((*path, lock))
         paths = longer
 
 
-def _harmful(kinds: list[list[_Edge]]) -> tuple[_Edge, ...] | None:
+def _harmful(kinds: list[list[Step]]) -> tuple[Step, ...] | None:
     """Choose an edge for each step so that all can happen at once, in many threads if possible."""
     chances = [
         mix
@@ -191,7 +224,8 @@ def _harmful(kinds: list[list[_Edge]]) -> tuple[_Edge, ...] | None:
     return max(chances, key=lambda mix: len({edge.thread for edge in mix}), default=None)
 
 
-def _readable(edge: _Edge) -> OrderEdge:
+def readable(edge: Edge, trial: str = "") -> OrderEdge:
+    """Look up the places of an edge."""
     return OrderEdge(
         held=edge.held.name,
         held_class=edge.held.class_,
@@ -201,4 +235,5 @@ def _readable(edge: _Edge) -> OrderEdge:
         asked_at=frames_of(edge.asked_at),
         thread=edge.thread.name,
         gates=tuple(sorted(lock.name for lock in edge.gates)),
+        trial=trial,
     )

@@ -13,6 +13,7 @@ import threading
 from time import monotonic_ns
 from typing import TYPE_CHECKING
 
+from pytest_gracekill.witness.class_order import class_cycles
 from pytest_gracekill.witness.conditions import TracedCondition
 from pytest_gracekill.witness.history import History
 from pytest_gracekill.witness.lock_order import LockOrder, OrderCycle, OrderEdge
@@ -162,8 +163,12 @@ class LockTracer:
         return bool(self._holds_of(lock))
 
     def order_cycles(self) -> list[OrderCycle]:
-        """Find the cycles in the order in which locks were taken; see `lock_order`."""
-        return self.order.cycles()
+        """Find the cycles in the order in which locks were taken, and in that of their classes.
+
+        See `lock_order` and `class_order`.
+        """
+        cycles = self.order.cycles()
+        return cycles + class_cycles(self.order, cycles)
 
     @property
     def acquisitions(self) -> int:

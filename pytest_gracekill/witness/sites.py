@@ -67,6 +67,7 @@ _PACKAGE = _WITNESS.parent
 _TRACING = tuple(
     str(_WITNESS / name)
     for name in (
+        "class_order.py",
         "conditions.py",
         "dead_end.py",
         "locks.py",

@@ -90,6 +90,7 @@ class TracedLock:
         "_threads",
         "_tracer",
         "class_",
+        "kind",
         "name",
     )
 
@@ -104,6 +105,8 @@ class TracedLock:
     ) -> None:
         self.name = name
         self.class_ = name if class_ is None else class_
+        #: Its class by a name that is nobody else's, in whatever trial.
+        self.kind = self.class_
         self._tracer = tracer
         self._threads = tracer.threads
         self._inner: Inner = threading.Lock() if inner is None else inner

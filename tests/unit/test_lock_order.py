@@ -5,8 +5,10 @@ from __future__ import annotations
 import threading
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from pytest_gracekill.witness.adopted import adopted
+from pytest_gracekill.witness.class_order import SessionOrder
 from pytest_gracekill.witness.locks import LockTracer
 
 if TYPE_CHECKING:
@@ -242,3 +244,135 @@ def test_an_order_after_stop_is_not_seen() -> None:
     tracer.stop()
     take(two, one)
     assert tracer.order_cycles() == []
+
+
+# -- by classes of locks
+
+
+def test_one_class_before_and_after_another_is_a_cycle_of_classes() -> None:
+    """No single lock is taken both ways: the routine's domain, and a contender's other one."""
+    tracer = LockTracer()
+    driver = tracer.lock("driver")
+    mine, other = (tracer.lock(f"domain {name}", "domain") for name in ("mine", "other"))
+    take(driver, other, thread="contender")
+    assert tracer.order_cycles() == []
+    take(mine, driver, thread="routine")
+    cycle = only(tracer.order_cycles())
+    assert cycle.by_class
+    assert str(cycle) == "driver -> domain -> driver"
+    assert [(edge.held, edge.asked, edge.thread) for edge in cycle.edges] == [
+        ("driver", "domain other", "contender"),
+        ("domain mine", "driver", "routine"),
+    ]
+    text = cycle.describe()
+    assert "by classes of locks" in text
+    assert text.count(Path(__file__).name) >= 4
+    # once the locks themselves make one, they say it
+    take(mine, driver, thread="routine")
+    take(driver, mine, thread="contender")
+    assert [cycle.by_class for cycle in tracer.order_cycles()] == [False]
+
+
+def test_a_tree_of_one_class_around_another_is_no_cycle_of_classes() -> None:
+    """A disk, the VM on it, a disk of that VM's: one order, which only single locks can tell."""
+    tracer = LockTracer()
+    base, overlay = (tracer.lock(f"disk {name}", "disk") for name in ("base", "overlay"))
+    vm = tracer.lock("vm")
+    take(base, vm, overlay, thread="x")
+    take(base, vm, thread="y")
+    take(base, overlay, thread="y")
+    assert tracer.order_cycles() == []
+
+
+def test_a_gate_of_a_class_guards_classes() -> None:
+    tracer = LockTracer()
+    gate, one = tracer.lock("gate"), tracer.lock("one")
+    two, other = (tracer.lock(f"two {name}", "two") for name in "ab")
+    take(gate, one, two)
+    take(gate, other, one)
+    assert tracer.order_cycles() == []
+
+
+def test_two_locks_of_one_class_without_an_order() -> None:
+    """One look-up takes them as they come, another one the other way round."""
+    tracer = LockTracer()
+    domains = [tracer.lock(f"domain {name}", "domain") for name in "ab"]
+    take(*domains, thread="x")
+    take(*reversed(domains), thread="y")
+    cycle = only(tracer.order_cycles())
+    assert not cycle.by_class
+    assert {edge.held_class for edge in cycle.edges} == {"domain"}
+    assert cycle.threads == ("x", "y")
+
+
+# -- over a session
+
+
+def in_trial(session: SessionOrder, trial: str, *orders: tuple[str, ...]) -> list[OrderCycle]:
+    """A trial of its own locks, each of the class that it is named after, taken in these orders."""
+    tracer = LockTracer()
+    locks = {name: tracer.lock(f"{name} of {trial}", name) for order in orders for name in order}
+    for order in orders:
+        take(*(locks[name] for name in order), thread=f"thread of {trial}")
+    return session.add(trial, tracer.order)
+
+
+def test_a_cycle_that_needs_two_trials_is_told_by_the_one_that_closes_it() -> None:
+    session = SessionOrder()
+    assert in_trial(session, "test_one", ("driver", "domain")) == []
+    assert in_trial(session, "test_two", ("driver", "domain")) == []
+    cycle = only(in_trial(session, "test_three", ("domain", "driver")))
+    assert str(cycle) == "driver -> domain -> driver"
+    assert [(edge.trial, edge.held) for edge in cycle.edges] == [
+        ("test_one", "driver of test_one"),
+        ("test_three", "domain of test_three"),
+    ]
+    text = cycle.describe()
+    assert "in test_one, thread of test_one held driver of test_one, taken at" in text
+    assert "in test_three, thread of test_three held domain of test_three, taken at" in text
+    assert text.count(f"{Path(__file__).name}:") >= 4
+    # told once
+    assert in_trial(session, "test_four", ("domain", "driver")) == []
+
+
+def test_a_cycle_of_three_trials() -> None:
+    session = SessionOrder()
+    assert in_trial(session, "one", ("a", "b")) == []
+    assert in_trial(session, "two", ("b", "c")) == []
+    cycle = only(in_trial(session, "three", ("c", "a")))
+    assert [edge.trial for edge in cycle.edges] == ["one", "two", "three"]
+
+
+def test_a_cycle_of_one_trial_is_that_trials_own() -> None:
+    session = SessionOrder()
+    assert in_trial(session, "one", ("a", "b"), ("b", "a")) == []
+
+
+def test_a_session_knows_gates() -> None:
+    session = SessionOrder()
+    assert in_trial(session, "one", ("gate", "a", "b")) == []
+    assert in_trial(session, "two", ("gate", "b", "a")) == []
+    # once without it is enough
+    assert len(in_trial(session, "three", ("b", "a"))) == 1
+
+
+def test_locks_of_one_class_have_no_order_over_a_session() -> None:
+    """What orders them (an address, an id) is another in each trial."""
+    session = SessionOrder()
+    for trial, names in (("one", "ab"), ("two", "ba")):
+        tracer = LockTracer()
+        domains = {name: tracer.lock(f"domain {name}", "domain") for name in "ab"}
+        take(*(domains[name] for name in names))
+        assert session.add(trial, tracer.order) == []
+
+
+def test_classes_of_one_name_from_two_modules_are_two() -> None:
+    session = SessionOrder()
+    for module, order in (("one", ("a", "b")), ("two", ("b", "a"))):
+        owner: Any = type("Manager", (), {"__module__": module})()
+        owner.a, owner.b = threading.Lock(), threading.Lock()
+        tracer = LockTracer()
+        with adopted([(owner, "a"), (owner, "b")], tracer) as locks:
+            assert {lock.class_ for lock in locks} == {"Manager.a", "Manager.b"}
+            take(*(getattr(owner, name) for name in order))
+            assert session.add(module, tracer.order) == []

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import socket
 import subprocess
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_gracekill.child import mark as marks
 from pytest_gracekill.child.handle import spawn
 from pytest_gracekill.child.knobs import Knobs
 from pytest_gracekill.child.unstarted import Unstarted
@@ -261,6 +263,53 @@ def test_a_manager_that_quits_and_kills_is_judged_from_the_quit(gracekill: Judge
     expected = {"data": ("DATA LOST",), "escalation": ("KILLED EARLY",)}
     assert words(report) == expected, str(report)
     assert report.verdicts["escalation"].evidence.startswith("QMP quit t+")
+    check_lost(report)
+
+
+def daemonised(child: Child) -> int:
+    """Start the VM with `-daemonize`, as nobody's child; a pidfd of it."""
+    options = ["-daemonize", "-pidfile", "vm.pid", "-qmp", "unix:monitor,server=on,wait=off"]
+    subprocess.run([child.program, *options], cwd=child.dir, check=True, timeout=WITHIN)
+    child.wait_ready()
+    assert int((child.dir / "vm.pid").read_text()) == child.pid
+    return os.pidfd_open(child.pid)
+
+
+def daemon_by_quit(child: Child) -> Generator[Callable[[], object]]:
+    pidfd = daemonised(child)
+
+    def stop() -> bool:
+        quit_of(child.dir / "monitor")
+        return marks.await_end(pidfd, WITHIN)
+
+    yield stop
+    os.close(pidfd)
+    assert not (child.dir / "vm.pid").exists()
+
+
+def daemon_by_kill(child: Child) -> Generator[Callable[[], object]]:
+    pidfd = daemonised(child)
+
+    def stop() -> bool:
+        words = f"kill {child.pid}; sleep 0.2; kill -9 {child.pid}"
+        subprocess.run(["sh", "-c", words], check=True, timeout=WITHIN)
+        return marks.await_end(pidfd, WITHIN)
+
+    yield stop
+    os.close(pidfd)
+
+
+def test_a_daemonised_vm_is_judged_by_its_own_pid(gracekill: Judge) -> None:
+    report = gracekill(daemon_by_quit, flush_time=0.3)
+    report.check()
+    assert report.disk.lost == []
+    assert report.verdicts["escalation"].evidence.startswith("QMP quit t+")
+
+
+def test_a_daemonised_vm_that_a_command_kills(gracekill: Judge) -> None:
+    report = gracekill(daemon_by_kill, flush_time=20, blocks=20)
+    expected = {"data": ("DATA LOST",), "escalation": ("KILLED EARLY",)}
+    assert words(report) == expected, str(report)
     check_lost(report)
 
 

@@ -23,7 +23,8 @@ import pytest
 
 from pytest_gracekill.child.handle import FakeQemu, spawn
 from pytest_gracekill.child.knobs import Crash, Knobs
-from pytest_gracekill.child.program.line import MOST_UNREAD
+from pytest_gracekill.child.program.chardev import Chardev
+from pytest_gracekill.child.program.line import MOST_UNREAD, Line
 from pytest_gracekill.child.programfile import argv
 
 if TYPE_CHECKING:
@@ -548,6 +549,25 @@ def test_a_client_that_hangs_up_or_does_not_read_hurts_nobody(
     os.kill(machine.pid, signal.SIGTERM)
     assert machine.wait(WITHIN).code == 0
     assert machine.disk.audit().ok
+
+
+def test_nothing_more_is_read_of_a_client_that_does_not_read() -> None:
+    ours, theirs = socket.socketpair()
+    fd = theirs.fileno()
+    line = Line(Chardev("monitor", "socket", "-chardev socket,id=monitor"))
+    line._connect(theirs)
+    with ours:
+        assert line.interest() == [(fd, select.POLLIN)]
+        line.send(b"x" * (MOST_UNREAD // 2))
+        assert line.interest() == [(fd, select.POLLIN | select.POLLOUT)]
+        line.send(b"x" * 2 * MOST_UNREAD)
+        assert line.interest() == [(fd, select.POLLOUT)]
+        left = MOST_UNREAD // 2 + 2 * MOST_UNREAD
+        while left:
+            left -= len(ours.recv(left))
+            line.attend(fd, select.POLLOUT)
+        assert line.interest() == [(fd, select.POLLIN)]
+    line.hang_up()
 
 
 def test_who_asks_to_quit_and_goes_gets_a_clean_end(fake: Spawn, connect: Connect) -> None:

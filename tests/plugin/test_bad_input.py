@@ -27,6 +27,7 @@ def wants_more(pid: int, colour: str) -> None: ...
 async def coroutine(pid: int) -> None: ...
 def takes_pid(pid: int) -> None: ...
 def takes_popen(popen: object) -> None: ...
+async def async_act(driver: object, domain: object) -> None: ...
 
 
 ARGUMENTS: list[tuple[dict[str, object], tuple[str, ...]]] = [
@@ -53,6 +54,11 @@ ARGUMENTS: list[tuple[dict[str, object], tuple[str, ...]]] = [
     ({"contend": [1]}, ("contend=[1]", "callables without parameters")),
     ({"succeeded": 1}, ("succeeded=1", "callable")),
     ({"vm": 12}, ("vm=12", "FakeQemu")),
+    ({"at": "exit"}, ("at='exit'", "a dict", "'eof'")),
+    ({"at": {"at exit": "eof"}}, ("'at exit' is no point", "'before the relock'")),
+    ({"at": {"exit": "restarts"}}, ("at 'exit' one of 'eof', 'destroy'", "callable")),
+    ({"at": {"exit": ["eof"]}}, ("at 'exit' one of 'eof'",)),
+    ({"at": {"exit": None}}, ("at 'exit' one of 'eof'",)),
 ]
 
 
@@ -93,6 +99,14 @@ def test_argument(arguments: dict[str, object], parts: tuple[str, ...]) -> None:
         (takes_pid, {"flags": 1}, ("takes_pid", "no flags", "force=True")),
         (takes_pid, {"policy": KillPolicy()}, ("takes_pid", "no policy")),
         (takes_popen, {"topology": "reaped"}, ("topology='reaped'", "'popen'", "child")),
+        (takes_pid, {"at": {"exit": "eof"}}, ("at={'exit': 'eof'}", "takes_pid", "no driver")),
+        (process_kill, {"at": {"exit": takes_pid}}, ("takes_pid cannot be called so",)),
+        (process_kill, {"at": {"exit": async_act}}, ("(driver, domain)", "async_act cannot")),
+        (
+            process_kill,
+            {"at": {"exit": "undefine"}, "callers": 2},
+            ("at='undefine' with callers=2", "no reference of their own"),
+        ),
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )
@@ -107,7 +121,15 @@ def test_routine(
 
 def test_right_values_are_no_error() -> None:
     with pytest.raises(AssertionError, match="a folder for a process was made"):
-        plan(process_kill, {"flush_time": 0, "contenders": ("same", "list"), "flags": 3})
+        plan(
+            process_kill,
+            {
+                "flush_time": 0,
+                "contenders": ("same", "list"),
+                "flags": 3,
+                "at": {"exit": "eof", "unlocked": print},
+            },
+        )
 
 
 OUTSIDE = [

@@ -80,6 +80,11 @@ def until(condition: Callable[[], object], what: str) -> None:
         time.sleep(0.001)
 
 
+def held_for(stage: Stage) -> float:
+    """For how many seconds the routine was held."""
+    return sum(until_ns - since_ns for since_ns, until_ns in stage.choreography.pauses) / 1e9
+
+
 def waits_for(lock: TracedLock) -> bool:
     return any(wait.lock == lock.name for wait in lock._tracer.history.waits)
 
@@ -174,7 +179,10 @@ def test_the_routine_is_held_until_the_act_is_done() -> None:
     assert stage.choreography.actors == {"gracekill:act-1"}
 
 
-def test_an_act_that_stands_before_a_lock_of_the_routines_does_not_hang() -> None:
+def test_an_act_that_stands_before_a_lock_of_the_routines_does_not_hang(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(choreography, "_ACT", DEADLINE)
     got = threading.Event()
 
     def act() -> None:
@@ -186,12 +194,14 @@ def test_an_act_that_stands_before_a_lock_of_the_routines_does_not_hang() -> Non
         stage.choreography.signalled()
         assert not got.is_set()
         assert waits_for(stage.driver)
+    assert held_for(stage) < DEADLINE / 2
     stage.choreography.end(DEADLINE)
     assert got.is_set()
     assert stage.choreography.failed == []
 
 
-def test_an_act_that_stands_behind_others_does_not_hang() -> None:
+def test_an_act_that_stands_behind_others_does_not_hang(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choreography, "_ACT", DEADLINE)
     got = threading.Event()
 
     def look_up() -> None:
@@ -210,6 +220,7 @@ def test_an_act_that_stands_behind_others_does_not_hang() -> None:
         with spare:
             pass  # let go: the first unlock
         assert not got.is_set()
+        assert held_for(stage) < DEADLINE / 2
         stage.domain.release()
     stage.choreography.end(DEADLINE)
     assert got.is_set()

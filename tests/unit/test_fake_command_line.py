@@ -683,8 +683,15 @@ def test_a_daemon_that_does_not_start_is_said_by_the_status(start: Start) -> Non
 
 def test_helpers_of_a_daemon_that_does_not_start_go_with_it(start: Start) -> None:
     vm = start("-daemonize -pidfile /nonexistent/p", knobs=Knobs(helpers=2))
-    assert vm.ends() == 1  # nobody else holds the pipe by which the first process is told
+    assert vm.ends() == 1
     until(lambda: vm.unstarted.prepared.mark.gone(0), "the end of all of it")
+
+
+def test_a_helper_that_stays_does_not_keep_the_first_process_waiting(start: Start) -> None:
+    stays = Knobs(helpers=1, helper=frozenset({"ignores_term"}))
+    vm = start("-daemonize -pidfile /nonexistent/p", knobs=stays)
+    assert vm.ends() == 1  # the helper does not hold the pipe by which it is told
+    assert not vm.unstarted.prepared.mark.gone(0)
 
 
 def test_a_daemon_that_waits_for_its_client_keeps_its_parent_waiting(

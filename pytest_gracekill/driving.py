@@ -16,7 +16,7 @@ from pytest_gracekill.routine.callers import monitor_eof
 from pytest_gracekill.routine.flags import KillFlags
 from pytest_gracekill.routine.model import Driver
 from pytest_gracekill.settings import KINDS
-from pytest_gracekill.verdicts.evidence import IdentitySeen
+from pytest_gracekill.verdicts.evidence import SIGKILL, IdentitySeen
 from pytest_gracekill.witness.contenders import Contender
 from pytest_gracekill.witness.identity import IdentityWitness
 from pytest_gracekill.witness.signals import OTHER_RUN
@@ -123,7 +123,20 @@ class Driving:
             incarnation=self.run.id,
             uses=tuple(self._witness.uses),
             clean_ups=tuple(self._witness.clean_ups),
+            other_hit=self._next_hit(),
         )
+
+    def _next_hit(self) -> tuple[int, int] | None:
+        """When which signal has come to the VM that was started meanwhile, by its own word."""
+        vm = self._next
+        if vm is None:
+            return None
+        for entry in vm.journal.entries():
+            if entry.event == "signal":
+                return entry.at_ns, entry.number("signal")
+        if not vm.alive and vm.exit is not None:
+            return int(vm.exit.at * 1e9), vm.exit.signal or SIGKILL
+        return None
 
     def _act(self, name: str) -> Callable[[], object]:
         return {
@@ -138,9 +151,12 @@ class Driving:
 
     def _restart(self) -> None:
         with self.driver.lock:
-            with self.domain.lock:
-                self.domain.clean_up(self.run)
-                self.domain.being_destroyed = False
+            # what is on the list has the list's reference; it may have been undefined
+            domain = self.driver.find(TARGET)
+            if domain is not None:
+                with domain.lock:
+                    domain.clean_up(self.run)
+                    domain.being_destroyed = False
             self.driver.define(TARGET, self._next)
 
     def _operation(self, kind: str, name: str) -> Callable[[], object]:

@@ -82,12 +82,16 @@ class LockState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IdentitySeen:
-    """What became of the model's domains; ``incarnation`` is the id of the run to be killed."""
+    """What became of the model's domains; ``incarnation`` is the id of the run to be killed.
+
+    ``other_hit``: when which signal has come to the VM that was started meanwhile.
+    """
 
     domain: str
     incarnation: int
     uses: tuple[FreedUse, ...]
     clean_ups: tuple[CleanUp, ...]
+    other_hit: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

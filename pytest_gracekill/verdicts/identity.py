@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pytest_gracekill.report import NotJudged, Verdict
-from pytest_gracekill.witness.signals import signal_name
+from pytest_gracekill.witness.signals import OTHER_RUN, signal_name
 
 if TYPE_CHECKING:
     from pytest_gracekill.verdicts.evidence import Evidence
@@ -67,6 +67,11 @@ def _wrong_vm(evidence: Evidence) -> Finding | None:
             where = f" ({signal.site})" if signal.site else ""
             what = f"{signal_name(signal.signum)} to {signal.target}"
             return "WRONG VM", f"{what} at {evidence.stamp(signal.at_ns)}{where}", advice
+    if seen.other_hit is not None:
+        # by a command, or by C code: nobody saw it being sent
+        at_ns, signum = seen.other_hit
+        what = f"{signal_name(signum)} to {OTHER_RUN}"
+        return "WRONG VM", f"{what} at {evidence.stamp(at_ns)}, by its journal", advice
     for clean_up in seen.clean_ups:
         run = clean_up.incarnation
         if clean_up.domain == seen.domain and run is not None and run != seen.incarnation:

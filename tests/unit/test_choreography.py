@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
+import subprocess
 import threading
 import time
 from contextlib import contextmanager
@@ -322,6 +324,35 @@ def test_the_caller_has_a_reference_unless_the_domain_is_undefined(gracekill: Ju
     refs.clear()
     gracekill(counted, at={"unlocked": "undefine"}, **SHORT).check()
     assert refs == [1, 0]
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGKILL])
+def test_a_signal_to_the_second_vm_is_seen_whoever_sends_it(
+    gracekill: Judge, signum: signal.Signals
+) -> None:
+    def by_command(driver: Driver, domain: Domain, flags: KillFlags) -> KillResult:
+        domain.ref()
+        result = process_kill(driver, domain, flags)
+        pidfd = os.pidfd_open(domain.pid or 0)
+        subprocess.run(["kill", f"-{signum.value}", str(domain.pid)], check=True)
+        ended = select.poll()
+        ended.register(pidfd, select.POLLIN)
+        assert ended.poll(DEADLINE * 1000)
+        os.close(pidfd)
+        domain.unref()
+        return result
+
+    report = gracekill(by_command, at={"unlocked": "restart"}, **SHORT)
+    verdict = report.verdicts["identity"]
+    assert (verdict.status, verdict.word) == ("broken", "WRONG VM"), report
+    assert f"{signum.name} to the VM that was started meanwhile at t+" in verdict.evidence
+    assert verdict.evidence.endswith("by its journal")
+
+
+@pytest.mark.parametrize("first", ["undefine", "restart"])
+def test_undefined_and_started_again_in_either_order(gracekill: Judge, first: str) -> None:
+    second = {"undefine": "restart", "restart": "undefine"}[first]
+    gracekill(at={"unlocked": first, "before the relock": second}, **SHORT).check()
 
 
 class InterruptedError_(Exception):  # noqa: N801, N818 - not the builtin of that name

@@ -23,6 +23,7 @@ from pytest_gracekill.witness.contenders import Contender, stop_all
 from pytest_gracekill.witness.event_loop import PULSE, LoopContender, pulse
 from pytest_gracekill.witness.history import History
 from pytest_gracekill.witness.leftovers import Leftovers, Orphan, look
+from pytest_gracekill.witness.lock_table import printed_at_timeout
 from pytest_gracekill.witness.locks import LockTracer, TracedLock
 from pytest_gracekill.witness.signals import SignalRecorder, pid_of
 
@@ -73,6 +74,7 @@ class Participants:
         self.recorder = stack.enter_context(SignalRecorder(self._whose, self.history))
         if self._kind == "driver" or plan.locks:
             self.tracer = LockTracer(self.history)
+            stack.enter_context(printed_at_timeout(self.tracer))
         self.recorder.held = self.held
         stack.callback(self.quiesce)
 
@@ -92,8 +94,15 @@ class Participants:
                 self.loop_contenders.append(LoopContender(name, asynchronous, self.history))
             else:
                 self.contenders.append(
-                    # what it has not let go of is nobody's any more
-                    Contender(name, work, self.history, by_latency=True, at_end=self.let_go)
+                    # what it has not let go of is nobody's any more, but stays held as it would
+                    Contender(
+                        name,
+                        work,
+                        self.history,
+                        by_latency=True,
+                        at_end=self.let_go,
+                        at_raise=None if self.tracer is None else self.tracer.finish,
+                    )
                 )
         self._start_contenders()
 

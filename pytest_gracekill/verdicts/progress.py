@@ -36,8 +36,12 @@ def judge(evidence: Evidence) -> Verdict | NotJudged:
     evidence = evidence.whole
     if not evidence.contenders:
         return NotJudged(name="progress", reason="no contenders took part")
-    if evidence.lock_state is not None and evidence.lock_state.deadlocks:
-        return NotJudged(name="progress", reason="a deadlock was broken up, which ended contenders")
+    deadlocks = () if evidence.lock_state is None else evidence.lock_state.deadlocks
+    if deadlocks:
+        # what a contender has raised before may be what has led to it
+        return _raised(evidence, before_ns=deadlocks[0].at_ns) or NotJudged(
+            name="progress", reason="a deadlock was broken up, which ended contenders"
+        )
     for finding in (_raised, _silent, _held_up, _slow):
         verdict = finding(evidence)
         if verdict is not None:
@@ -53,8 +57,10 @@ def judge(evidence: Evidence) -> Verdict | NotJudged:
     )
 
 
-def _raised(evidence: Evidence) -> Verdict | None:
+def _raised(evidence: Evidence, before_ns: int | None = None) -> Verdict | None:
     for contender in evidence.contenders:
+        if before_ns is not None and (contender.raised_ns or before_ns) >= before_ns:
+            continue
         if contender.error is not None:
             what = f"{type(contender.error).__name__}: {contender.error}"
             at = "" if contender.raised_ns is None else f" at {evidence.stamp(contender.raised_ns)}"

@@ -29,7 +29,8 @@ class Contender:
 
     ``current`` is the start of an operation that has not ended, ``error`` what ended the thread.
     ``by_latency``: what it waits for can't be traced, so that its latency has to tell. ``at_end``
-    is called in the thread when it ends.
+    is called in the thread when it ends. ``at_raise`` is called in the thread when the operation
+    has raised: the thread then stays until it is asked to stop, so that what it holds stays held.
     """
 
     def __init__(
@@ -40,12 +41,14 @@ class Contender:
         *,
         by_latency: bool = False,
         at_end: Callable[[], None] = lambda: None,
+        at_raise: Callable[[], None] | None = None,
     ) -> None:
         self.name = name
         self.by_latency = by_latency
         self.error: BaseException | None = None
         self.raised_ns: int | None = None
         self._at_end = at_end
+        self._at_raise = at_raise
         self.spans: list[tuple[int, int]] = []
         self.current: int | None = None
         self._operation = operation
@@ -90,6 +93,8 @@ class Contender:
 
     def join(self, deadline: float) -> bool:
         """Wait for its end; False when the deadline came first."""
+        if self._thread.ident is None:
+            return True  # the trial has ended before it was started
         self._thread.join(max(deadline - time.monotonic(), 0.0))
         if self.current is not None and self.alive:
             # it stands in an operation: what it has suffered so far counts
@@ -112,6 +117,10 @@ class Contender:
         except BaseException as error:  # noqa: BLE001 - whatever the user's callable raises is evidence
             self.error, self.raised_ns = error, time.monotonic_ns()
             self._history.record("raised", self.actor, error=f"{type(error).__name__}: {error}")
+            self._warm.set()
+            if self._at_raise is not None:
+                self._at_raise()
+                stopping.wait()
         finally:
             self._warm.set()
             self._at_end()

@@ -168,6 +168,8 @@ def all_blocked(known: Iterable[ThreadState]) -> Mapping[ThreadState, Waiting | 
     waits: dict[ThreadState, Waiting | Awaiting] = {}
     for ident in able:
         state = latest.get(ident)
+        if state is not None and state.finished:
+            continue
         wait = None if state is None or has_ended(state, able) else _blocked_on(state)
         if state is None or wait is None:
             return None

@@ -32,7 +32,7 @@ POINTS: dict[Point, str] = {
 
 #: Seconds for an act, and between two looks at it.
 _ACT = 5.0
-_LOOK = 0.002
+_LOOK = 0.001
 
 
 class Choreography:
@@ -134,7 +134,8 @@ class Choreography:
             if chain is not None and before is not None and _same(chain, before):
                 return
             before = chain
-            thread.join(_LOOK)
+            # not a join: CPython 3.11 takes a thread for ended whose join was interrupted
+            time.sleep(_LOOK)
 
 
 def _same(one: tuple[object, ...], other: tuple[object, ...]) -> bool:

@@ -85,13 +85,13 @@ _CALLERS = (
     str(_PACKAGE / "calls.py"),
     str(_PACKAGE / "routine" / "session.py"),
     str(_PACKAGE / "driving.py"),
-    str(_PACKAGE / "choreography.py"),
     str(_WITNESS / "event_loop.py"),
     str(_PACKAGE / "routine" / "adapt.py"),
 )
 # two threads that switch the collector off and on must not take turns
 _collector = threading.RLock()
-_PLUMBING = (contextlib.__file__, threading.__file__)
+# a routine's thread that is held for an act is in the last of these
+_PLUMBING = (contextlib.__file__, threading.__file__, str(_PACKAGE / "choreography.py"))
 # what stands between a user's line and the lock: this package's witness, the model whose methods
 # take the locks for the user, and the two stdlib modules through which a lock is often taken
 _MODEL = tuple(str(_PACKAGE / "routine" / name) for name in ("model.py", "domain.py"))

@@ -16,7 +16,7 @@ def _write_log() -> None:
 
 CAUGHT = {"promptness": "HUNG"}
 NAMES = "in _run_hook"
-TRIAL = {"flush_time": 0.1, "contend": [_write_log, _write_log], "budget": 0.5}
+TRIAL = {"flush_time": 0.1, "contend": [_write_log, _write_log], "budget": 0.8}
 
 
 def _run_hook() -> None:

@@ -37,7 +37,7 @@ NAMES = "{line}"
 TRIAL = {
     "flush_time": 0.1,
     "flags": KillFlags.FORCE,
-    "budget": 0.5,
+    "budget": 0.8,
     "at": {"unlocked": _query_hangs},
 }
 

@@ -8,7 +8,7 @@ from pytest_gracekill import Domain, Driver, KillFlags, KillResult, process_kill
 
 CAUGHT = {"promptness": "HUNG"}
 NAMES = "{line}"
-TRIAL = {"flush_time": 0.05, "flags": KillFlags.FORCE, "budget": 0.4}
+TRIAL = {"flush_time": 0.05, "flags": KillFlags.FORCE, "budget": 1.0}
 
 
 def _deliver_events(domain: Domain, pidfd: int) -> None:

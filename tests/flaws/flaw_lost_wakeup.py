@@ -25,7 +25,7 @@ TRIAL = {
     "flags": KillFlags.FORCE,
     "contenders": ("other", "same"),
     "callers": 2,
-    "budget": 0.4,
+    "budget": 1.0,
     "at": {"unlocked": _await_the_waiter, "before the relock": _await_the_waiter},
 }
 

@@ -24,7 +24,7 @@ TRIAL = {
     "flush_time": 0.05,
     "flags": KillFlags.FORCE,
     "contenders": ("other", "same"),
-    "budget": 0.4,
+    "budget": 1.0,
     "at": {"unlocked": _monitor_is_faster},
 }
 

@@ -10,7 +10,7 @@ TRIAL = {
     "flush_time": 0.1,
     "flags": KillFlags.FORCE,
     "contenders": ("other", "eof"),
-    "budget": 0.4,
+    "budget": 0.7,
     "at": {"unlocked": "restart"},
 }
 

@@ -24,7 +24,7 @@ TRIAL = {
     "flags": 0,
     "contenders": ("other", "same"),
     "callers": 2,
-    "budget": 0.4,
+    "budget": 1.0,
     "at": {"unlocked": _await_the_waiter},
 }
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 
-from pytest_gracekill import choreography
+from pytest_gracekill import choreography, participants
 from pytest_gracekill.choreography import POINTS, Choreography
 from pytest_gracekill.routine.flags import KillFlags
 from pytest_gracekill.routine.policy import KillPolicy
@@ -353,6 +353,30 @@ def test_a_signal_to_the_second_vm_is_seen_whoever_sends_it(
 def test_undefined_and_started_again_in_either_order(gracekill: Judge, first: str) -> None:
     second = {"undefine": "restart", "restart": "undefine"}[first]
     gracekill(at={"unlocked": first, "before the relock": second}, **SHORT).check()
+
+
+def test_a_routine_that_is_cut_off_while_it_is_held_shows_its_own_line(
+    gracekill: Judge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(participants, "JOIN", 0.2)
+
+    def takes_its_time(driver: Driver, domain: Domain) -> None:
+        over.wait(DEADLINE)
+
+    def destroy(driver: Driver, domain: Domain, flags: KillFlags) -> KillResult:
+        driver.lock.release()
+        driver.lock.acquire()
+        return process_kill(driver, domain, flags)
+
+    over = threading.Event()
+    report = gracekill(destroy, at={"first unlock": takes_its_time}, budget=0.3, **SHORT)
+    over.set()
+    verdict = report.verdicts["promptness"]
+    assert verdict.word == "HUNG", report
+    assert verdict.evidence.endswith(" in destroy"), verdict
+    verdict = report.verdicts["identity"]
+    assert verdict.status == "unknown", report
+    assert verdict.evidence == "takes_its_time (first unlock) did not end"
 
 
 class InterruptedError_(Exception):  # noqa: N801, N818 - not the builtin of that name

@@ -6,12 +6,15 @@ The texts are what QEMU 7.2.22 of Debian 12 printed.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import select
 import signal
 import socket
 import subprocess
+import termios
 import time
+from array import array
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -21,6 +24,7 @@ from pytest_gracekill.child import mark as marks
 from pytest_gracekill.child.knobs import Knobs
 from pytest_gracekill.child.program.chardev import Unusable
 from pytest_gracekill.child.program.command_line import fields, understand, words
+from pytest_gracekill.child.program.line import PIECE
 from pytest_gracekill.child.unstarted import Unstarted
 
 if TYPE_CHECKING:
@@ -416,6 +420,26 @@ def test_the_end_of_standard_input_ends_nothing(start: Start) -> None:
     assert vm.popen.stdout.readline() == GREETING
     vm.popen.stdin.close()
     machine = vm.ready()
+    vm.popen.terminate()
+    assert vm.ends() == 0
+    assert machine.disk.audit().ok
+
+
+def test_a_reader_of_standard_output_that_does_not_read_holds_up_nobody(start: Start) -> None:
+    vm = start("-qmp stdio", stdin=subprocess.PIPE)
+    machine = vm.ready()
+    assert vm.popen.stdin is not None
+    vm.popen.stdin.write(NEGOTIATE + b'{"execute": "query-block"}' * 500)  # more than a pipe takes
+    vm.popen.stdin.flush()
+    assert vm.popen.stdout is not None
+    pipe = vm.popen.stdout.fileno()
+
+    def full() -> bool:
+        unread = array("i", [0])
+        fcntl.ioctl(pipe, termios.FIONREAD, unread)
+        return unread[0] > 8 * PIECE
+
+    until(full, "a pipe that fills")
     vm.popen.terminate()
     assert vm.ends() == 0
     assert machine.disk.audit().ok

@@ -27,14 +27,12 @@ class Session:
         self._indent = "" if line.chardev.pretty else None
         self._reader = Reader()
         self._negotiated = self._out_of_band = False
-        self._client = 0
         line.frontend = self
 
     # -- what the character device says
 
     def opened(self) -> None:
         self._reader = Reader()
-        self._client += 1
         self._say({"QMP": {"version": VERSION, "capabilities": ["oob"]}})
 
     def heard(self, data: bytes) -> None:
@@ -75,12 +73,9 @@ class Session:
         return None
 
     def _promise(self, later: "Later", named: "dict[str, Json]") -> None:
-        """Answer when the VM has done it; not to a client that came meanwhile."""
-        client = self._client
+        """Answer when the VM has done it; nobody looks at the clients until then."""
 
         def answer(fault: str) -> None:
-            if client != self._client:
-                return
             if fault:
                 self._say(named | {"error": {"class": "GenericError", "desc": fault}})
             else:

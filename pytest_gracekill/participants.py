@@ -9,6 +9,7 @@ import select
 import subprocess
 import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -29,7 +30,6 @@ from pytest_gracekill.witness.signals import SignalRecorder, pid_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
-    from contextlib import ExitStack
 
     from pytest_gracekill.child.handle import FakeQemu
     from pytest_gracekill.choreography import Choreography
@@ -269,9 +269,16 @@ class Participants:
 
     def quiesce(self) -> None:
         """No thread of ours goes on; locks that a lost thread holds are opened for the others."""
-        if self._choreography is not None:
-            self._choreography.end(JOIN)
-        self.let_go()
+        with ExitStack() as steps:
+            # from the last to the first, whatever one of them raises
+            steps.callback(self._stop_contenders)
+            if self._choreography is not None:
+                # not before the locks are let go: an act may have stood before one of them
+                steps.callback(self._choreography.end, JOIN)
+            steps.callback(self.let_go)
+            steps.callback(self.returned)
+
+    def _stop_contenders(self) -> None:
         # one that is slow by itself has the time that it takes
         longest = max((contender.longest for contender in self.contenders), default=0.0)
         stuck = stop_all(self.contenders, time.monotonic() + JOIN + min(longest, WARM_UP))

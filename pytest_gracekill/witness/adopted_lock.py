@@ -139,7 +139,10 @@ class AdoptedRLock(TracedRLock):
                 self._tracer.record_hold((self, hold, monotonic_ns()))
             self._count = 0
             self._hold = None
-        return self._rlock._release_save()  # noqa: SLF001 - see above
+        saved = self._rlock._release_save()  # noqa: SLF001 - see above
+        if self._tracer.on_step is not None:
+            self._tracer.on_step("release", self)
+        return saved
 
     def _acquire_restore(self, saved: Any) -> None:
         self.acquire()

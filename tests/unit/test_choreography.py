@@ -379,6 +379,49 @@ def test_a_routine_that_is_cut_off_while_it_is_held_shows_its_own_line(
     assert verdict.evidence == "takes_its_time (first unlock) did not end"
 
 
+def test_an_interrupted_trial_does_not_wait_for_who_stands_before_its_locks(
+    gracekill: Judge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def look(driver: Driver, domain: Domain) -> None:
+        with driver.lock:
+            got.set()
+
+    def destroy(driver: Driver, domain: Domain, flags: KillFlags) -> None:
+        assert domain.pid is not None
+        os.kill(domain.pid, signal.SIGTERM)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(participants, "JOIN", DEADLINE)
+    got = threading.Event()
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        gracekill(destroy, at={"first signal": look}, **SHORT)
+    assert got.is_set()
+    assert time.monotonic() - began < DEADLINE / 2
+
+
+def test_waiting_on_a_condition_of_the_users_is_an_unlock(gracekill: Judge) -> None:
+    class Manager:
+        def __init__(self) -> None:
+            self.lock = threading.RLock()
+            self.changed = threading.Condition(self.lock)
+
+    def destroy(driver: Driver, domain: Domain, flags: KillFlags) -> KillResult:
+        with manager.changed:
+            manager.changed.wait(0.001)
+        return process_kill(driver, domain, flags)
+
+    def note(driver: Driver, domain: Domain) -> None:
+        held.append((driver.lock.locked(), domain.lock.locked(), domain.pid is None))
+
+    held: list[tuple[bool, bool, bool]] = []
+    manager = Manager()
+    at: dict[Point, Any] = {"first unlock": note, "before the relock": note, "exit": note}
+    gracekill(destroy, at=at, locks=[(manager, "lock")], **SHORT).check()
+    # two within the wait, with the locks of the model held; the last when they were let go
+    assert held == [(True, True, False), (True, True, False), (False, False, False)]
+
+
 class InterruptedError_(Exception):  # noqa: N801, N818 - not the builtin of that name
     """What a signal's handler raises in the routine's thread."""
 

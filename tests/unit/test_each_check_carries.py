@@ -169,15 +169,15 @@ def _want_the_domain(driver: Driver, domain: Domain) -> None:
 
 
 def takes_it_again_and_again(driver: Driver, domain: Domain, flags: KillFlags) -> bool:
-    """Each hold is a third of the wait, and nobody gets far in between."""
+    """Each hold is a small part of the wait, and nobody gets far in between."""
     assert domain.pid is not None
     pidfd = os.pidfd_open(domain.pid)
     try:
         os.kill(domain.pid, signal.SIGTERM)
         driver.lock.release()
-        while not _exited(pidfd, 0.3):
+        while not _exited(pidfd, 0.08):
             domain.lock.release()
-            time.sleep(0.005)
+            time.sleep(0.002)
             domain.lock.acquire()
         domain.lock.release()
         driver.lock.acquire()

@@ -1,18 +1,23 @@
 """Each of two (three) threads holds one lock and waits for the next one's; the last acquire closes
-the cycle. From right before this acquire to DeadlockDetected in the thread that made it.
+the cycle. From right before this acquire to DeadlockDetected in the thread that made it. "user's
+contenders": the same of two contenders of a trial, over locks that were handed in.
 """
 
 from __future__ import annotations
 
 import threading
 import time
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
-from pytest_gracekill.witness.locks import DeadlockDetected, LockTracer
+from pytest_gracekill.witness.adopted import adopted
+from pytest_gracekill.witness.contenders import Contender, stop_all
+from pytest_gracekill.witness.locks import Deadlock, DeadlockDetected, LockTracer
 
 from .figure import Figure, Promise
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from pytest_gracekill.witness.locks import TracedLock
@@ -22,11 +27,13 @@ DEADLINE = 10.0
 
 def measure(rounds: int, folder: Path) -> list[Figure]:
     """Cycles of two and of three threads, in turn."""
-    two, three = [], []
+    two, three, users = [], [], []
     for _ in range(rounds):
         two.append(_close_a_cycle(2))
         three.append(_close_a_cycle(3))
+        users.append(_contenders())
     return [
+        _figure("user's contenders", users),
         _figure("two threads, two locks", two),
         _figure("three threads, three locks", three),
     ]
@@ -60,6 +67,36 @@ def _close_a_cycle(threads: int) -> float:
     for other in others:
         other.join(DEADLINE)
     return elapsed
+
+
+def _contenders() -> float:
+    tracer = LockTracer()
+    owner = SimpleNamespace(a=threading.Lock(), b=threading.Lock())
+    meet = threading.Barrier(2)
+
+    def crossing(first: str, second: str) -> Callable[[], None]:
+        def operation() -> None:
+            with getattr(owner, first):
+                meet.wait(DEADLINE)
+                with getattr(owner, second):
+                    pass
+            raise StopIteration  # once is enough
+
+        return operation
+
+    with adopted([(owner, "a"), (owner, "b")], tracer):
+        both = [
+            Contender(name, crossing(*name), tracer.history, at_end=tracer.finish)
+            for name in ("ab", "ba")
+        ]
+        for contender in both:
+            contender.start()
+        if stop_all(both, time.monotonic() + DEADLINE):
+            raise TimeoutError(f"the cycle was not broken up within {DEADLINE:g} s")
+    (deadlock,) = tracer.deadlocks
+    assert isinstance(deadlock, Deadlock)
+    # the first step is the thread that closed the cycle
+    return (deadlock.at_ns - deadlock.steps[0].waiting_since_ns) / 1e9
 
 
 def _hold_one_want_next(mine: TracedLock, following: TracedLock) -> None:

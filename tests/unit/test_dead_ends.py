@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_gracekill.witness import traced_lock
 from pytest_gracekill.witness.adopted import adopted
 from pytest_gracekill.witness.dead_end import PATIENCE, NotifierGone, OwnerEnded
 from pytest_gracekill.witness.locks import DeadlockDetected, LockTracer
@@ -476,8 +477,12 @@ def test_a_thread_that_is_about_to_start_another_may_notify(made: Conditions) ->
     notified(made, start)
 
 
-def test_a_thread_in_a_circle_is_freed_and_notifies(made: Conditions) -> None:
+def test_a_thread_in_a_circle_is_freed_and_notifies(
+    made: Conditions, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its deadlock is another finding; whoever is freed by that notifies."""
+    # the wait on the condition is looked at several times before the circle is broken up
+    monkeypatch.setattr(traced_lock, "CONFIRM", 0.4)
     tracer = made.tracer
     one, two = tracer.lock("one"), tracer.lock("two")
     meet = threading.Barrier(2)
@@ -510,8 +515,11 @@ def test_a_signal_handler_may_notify() -> None:
         with condition:
             # by a process: a thread that lives is able to notify anyhow
             sender = subprocess.Popen(["sh", "-c", f"sleep {LONG}; kill -USR1 {os.getpid()}"])
-            assert condition.wait() is True
+            try:
+                assert condition.wait() is True
+            finally:
+                sent = sender.wait(DEADLINE)
     finally:
         signal.signal(signal.SIGUSR1, before)
-    assert sender.wait(DEADLINE) == 0
+    assert sent == 0
     assert tracer.deadlocks == []

@@ -100,7 +100,7 @@ class Ending:
         """Return (code, signal) as far as the kernel or a reaper tells."""
         try:
             # leaves the zombie, and so the status, to whoever waits for it
-            seen = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            seen = self._status_of_ours()
         except ChildProcessError:
             seen = None  # not our child, or reaped already
         if seen is not None:
@@ -112,6 +112,16 @@ class Ending:
             # not a status of 0: Popen says that, too, when somebody else has reaped
             told = None, -code
         return told or (None, None)
+
+    def _status_of_ours(self) -> os.waitid_result | None:
+        """The zombie's status, left where it is; a tracer of it has to have seen it before us."""
+        deadline = time.monotonic() + _NEWS
+        options = os.WEXITED | os.WNOHANG | os.WNOWAIT
+        while (seen := os.waitid(os.P_PIDFD, self._pidfd, options)) is None:
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.001)
+        return seen
 
     def _hear(self) -> tuple[int | None, int | None] | None:
         """Return what the reaper or wrapper says, if there is one that lives to say it."""

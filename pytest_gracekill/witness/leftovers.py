@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-#: How long something that is about to vanish may take, in seconds: an exit is not one instant.
-SETTLE = 0.2
+#: How long something that is about to vanish may take, in seconds: an exit is not one instant, and
+#: a busy machine lets a wrapper that only has to end stand for a while.
+SETTLE = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,10 +10,13 @@ from __future__ import annotations
 import re
 import sys
 import xml.etree.ElementTree as ET
+from typing import TYPE_CHECKING
 
 import pytest
-from conftest import RunPytest  # noqa: TC002 - as our own, below
 from test_lifetime import FOLDERS, having_open
+
+if TYPE_CHECKING:
+    from conftest import RunPytest
 
 if sys.platform != "linux":
     pytest.skip("the fake needs Linux", allow_module_level=True)

@@ -94,6 +94,7 @@ def test_a_circle_of_threads_has_one_victim_and_the_others_finish(kind: str, nam
     assert sum(isinstance(error, DeadlockDetected) for error in errors) == 1, errors
     assert sum(error is None for error in errors) == len(names) - 1, errors
     (deadlock,) = tracer.deadlocks
+    assert isinstance(deadlock, Deadlock)
     assert sorted(deadlock.locks) == list(names)
     assert sorted(deadlock.threads) == [f"thread-{name}" for name in names]
     for step, following in zip(
@@ -136,6 +137,7 @@ def test_the_report_names_both_locks_and_both_places_in_both_threads() -> None:
     workers = [Worker("main", destroy), Worker("eof", end_of_file)]
     assert sum(worker.finish() is not None for worker in workers) == 1
     (deadlock,) = tracer.deadlocks
+    assert isinstance(deadlock, Deadlock)
     steps = {step.thread: step for step in deadlock.steps}
     for name, function in (("main", destroy), ("eof", end_of_file)):
         step = steps[name]
@@ -164,7 +166,9 @@ def test_a_lock_taken_again_by_its_owner_is_a_deadlock_of_one() -> None:
             lock.acquire()
         assert lock.held()
     assert not lock.locked()
-    (step,) = raised.value.deadlock.steps
+    deadlock = raised.value.deadlock
+    assert isinstance(deadlock, Deadlock)
+    (step,) = deadlock.steps
     assert (step.holds, step.waits_for) == ("a", "a")
     assert step.taken_at[0].line < step.waiting_at[0].line
     assert "deadlock of 1 thread over 1 lock" in raised.value.deadlock.describe()
@@ -178,7 +182,9 @@ def test_it_is_reported_within_a_tenth_of_a_second() -> None:
     lock = tracer.lock("a")
     with lock, pytest.raises(DeadlockDetected):
         lock.acquire()
-    (step,) = tracer.deadlocks[0].steps
+    deadlock = tracer.deadlocks[0]
+    assert isinstance(deadlock, Deadlock)
+    (step,) = deadlock.steps
     # ten times the promise: a hang is what must not pass
     assert tracer.deadlocks[0].at_ns - step.waiting_since_ns < 1_000_000_000
 
@@ -212,6 +218,7 @@ def test_a_bystander_of_a_cycle_gets_the_lock_in_the_end() -> None:
     assert bystander.finish() is None
     assert sum(worker.finish() is not None for worker in workers) == 1
     (deadlock,) = tracer.deadlocks
+    assert isinstance(deadlock, Deadlock)
     assert set(deadlock.threads) == {"x", "y"}
 
 

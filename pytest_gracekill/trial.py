@@ -231,6 +231,11 @@ def _acts_cannot(adapted: Adapted, given: Callable[[str], object]) -> str | None
         )
     if given("vm") is not None and "restart" in acts:
         return "at='restart' with vm=...: the second VM needs a folder of this trial's"
+    if "restart" in acts and given("callers") != 1:
+        return (
+            f"at='restart' with callers={given('callers')}: a second caller that comes after it"
+            " would stop the new VM, and rightly so"
+        )
     if "undefine" in acts and given("callers") != 1:
         return (
             f"at='undefine' with callers={given('callers')}: the callers have no reference of their"

@@ -104,6 +104,11 @@ def test_argument(arguments: dict[str, object], parts: tuple[str, ...]) -> None:
         (process_kill, {"at": {"exit": async_act}}, ("(driver, domain)", "async_act cannot")),
         (
             process_kill,
+            {"at": {"exit": "restart"}, "callers": 2},
+            ("at='restart' with callers=2", "would stop the new VM"),
+        ),
+        (
+            process_kill,
             {"at": {"exit": "undefine"}, "callers": 2},
             ("at='undefine' with callers=2", "no reference of their own"),
         ),

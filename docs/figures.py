@@ -37,7 +37,7 @@ _MASKS = (
     # how often
     (r"\b\d+ acquisitions\b", "<count> acquisitions"),
     # whether the handler of the monitor's end of file has come to it before the trial was over
-    (r"\bwas cleaned up (once|never);", "was cleaned up <times>;"),
+    (r"\bwas (not cleaned up|cleaned up once);", "was <cleaned up>;"),
     # who of several that stood still for the same time is told of
     (r"\bstood still; [a-z]+-\d ", "stood still; <contender> "),
     (r"\b[a-z]+-\d (waited for driver from <moment>, held by the routine)", r"<contender> \1"),

@@ -48,12 +48,12 @@ def judge(evidence: Evidence) -> Verdict | NotJudged:
             evidence="; ".join((*((missed,) if points else ()), *acts.failed)),
         )
     times = len([c for c in evidence.identity.clean_ups if c.domain == evidence.identity.domain])
-    told = {0: "never", 1: "once"}.get(times, f"{times} times, each run once")
+    told = {0: "not cleaned up", 1: "cleaned up once"}.get(times, f"cleaned up {times} times")
     return Verdict(
         name="identity",
         status="ok",
         word="ok",
-        evidence=f"domain {evidence.identity.domain} was cleaned up {told}; no run but the right"
+        evidence=f"domain {evidence.identity.domain} was {told}; no run but the right"
         " one was touched",
     )
 

@@ -55,7 +55,10 @@ def _contend(value: object) -> str | None:
     right = "a list of callables without parameters is needed, plain ones or coroutine functions"
     if not isinstance(value, list | tuple):
         return right
-    fitting = [callable(work) and form_of(work) in ("function", "coroutine") for work in value]
+    fitting = [
+        callable(work) and form_of(work) in ("function", "coroutine") and _can_be_called(work)
+        for work in value
+    ]
     return None if all(fitting) else right
 
 
@@ -67,16 +70,16 @@ def _at(value: object) -> str | None:
         if point not in POINTS:
             return f"{point!r} is no point of a trial; there are {', '.join(map(repr, POINTS))}"
         if callable(act):
-            if form_of(act) != "function" or not _can_act(act):
+            if form_of(act) != "function" or not _can_be_called(act, None, None):
                 return f"at {point!r} {acts} is needed, and {name_of(act)} cannot be called so"
         elif not isinstance(act, str) or act not in ACTS:
             return f"at {point!r} {acts} is needed"
     return None
 
 
-def _can_act(act: Callable[..., object]) -> bool:
+def _can_be_called(work: Callable[..., object], *arguments: object) -> bool:
     try:
-        inspect.signature(act).bind(None, None)
+        inspect.signature(work).bind(*arguments)
     except ValueError:  # one in C that does not tell
         return True
     except TypeError:

@@ -8,7 +8,7 @@ import pytest
 
 from pytest_gracekill.conformance import rows
 from pytest_gracekill.conformance.cases import described
-from pytest_gracekill.conformance.terms import REMARKS
+from pytest_gracekill.conformance.terms import REMARKS, ROUTINE
 from pytest_gracekill.fixtures import REPORTS
 
 if TYPE_CHECKING:
@@ -27,15 +27,16 @@ def _row(item: pytest.Item, report: pytest.TestReport, call: pytest.CallInfo[Non
     assert isinstance(item, pytest.Function)
     case = described(item.function)
     name = item.name.removeprefix("test_")
+    routine = item.stash.get(ROUTINE, "")
     trials = item.stash.get(REPORTS, [])
     remarks: list[str] = item.stash.get(REMARKS, [])
     if report.skipped:
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
-        return rows.row(case, name, "skipped", reason.removeprefix("Skipped: "))
+        return rows.row(case, name, "skipped", reason.removeprefix("Skipped: "), routine)
     if report.failed and call.excinfo is not None:
         if report.when != "call":
-            return rows.row(case, name, f"ERROR at {report.when}", str(call.excinfo.value))
-        return rows.row(case, name, *rows.of_failure(str(call.excinfo.value), trials))
+            return rows.row(case, name, f"ERROR at {report.when}", str(call.excinfo.value), routine)
+        return rows.row(case, name, *rows.of_failure(str(call.excinfo.value), trials), routine)
     if report.when == "call":
-        return rows.row(case, name, *rows.of_success(trials, remarks))
+        return rows.row(case, name, *rows.of_success(trials, remarks), routine)
     return None

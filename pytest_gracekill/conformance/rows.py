@@ -33,6 +33,7 @@ SEVERITY = (
     "EARLY",
     "RAISED",
     "NEVER KILLED",
+    "FAILED",
     "ORPHANS",
     "LOCKED",
     "HUNG",
@@ -52,9 +53,10 @@ class Row(TypedDict):
     modes: str
     verdict: str
     evidence: str
+    routine: str
 
 
-def row(case: Case, case_id: str, verdict: str, evidence: str) -> Row:
+def row(case: Case, case_id: str, verdict: str, evidence: str, routine: str = "") -> Row:
     """Make a row; texts become single lines."""
     return Row(
         id=case_id,
@@ -62,6 +64,7 @@ def row(case: Case, case_id: str, verdict: str, evidence: str) -> Row:
         modes=", ".join(case.modes),
         verdict=" ".join(verdict.split()),
         evidence=" ".join(evidence.split()),
+        routine=routine,
     )
 
 
@@ -107,7 +110,12 @@ def severity(verdict: str) -> int:
 
 def read_first(rows: Sequence[Row], most: int = 3) -> list[Row]:
     """The failed cases that tell most: for each worst word one, the worst ones first."""
-    failed = [row for row in rows if row["verdict"] not in ("ok", "skipped")]
+    failed = [
+        row
+        for row in rows
+        # an error of the set-up is none of the case's
+        if row["verdict"] not in ("ok", "skipped") and not row["verdict"].startswith("ERROR")
+    ]
     chosen: dict[int, Row] = {}
     for candidate in failed:
         chosen.setdefault(severity(candidate["verdict"]), candidate)

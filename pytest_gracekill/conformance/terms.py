@@ -35,6 +35,8 @@ _SAVED_ONLY = ("data", "leftovers")
 
 #: What a case has to tell beside its reports, in order.
 REMARKS = pytest.StashKey[list[str]]()
+#: The routine of a case, and what it promises, as people read it.
+ROUTINE = pytest.StashKey[str]()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,6 +149,24 @@ class Contract:
         """All verdicts but those on a VM that was saved: this one could not be."""
         report.check(*(name for name in report.verdicts if name not in _SAVED_ONLY))
 
+    def check_saved(self, report: Report) -> None:
+        """All verdicts, and that every caller was told: this VM ends within the promised time."""
+        report.check()
+        self._check_told(report)
+
+    def check_ended(self, report: Report) -> None:
+        """The same for a VM that ends without having been saved."""
+        self.check_unsaved(report)
+        self._check_told(report)
+
+    def _check_told(self, report: Report) -> None:
+        for call in report.calls:
+            if not call.success:
+                raise AssertionError(
+                    f"gracekill: FAILED (the routine {call}; the VM ends within the promised"
+                    f" {self.survive:g} s)\n{report}"
+                )
+
     # -- what does not apply
 
     def needs_flags(self) -> None:
@@ -190,11 +210,13 @@ def not_judged(why: str) -> NoReturn:
 @pytest.fixture
 def contract(
     request: pytest.FixtureRequest,
+    kill_routine: object,  # noqa: ARG001 - by name, so that one with params works
     gracekill: Judge,
     fake_qemu: StartFake,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Contract]:
     """What the routine promises: ``--gracekill-survive``, or the built-in one's grace."""
+    __tracebackhide__ = True
     routine, source = routine_of(request)
     settled = arguments_of(request, {})
     survive = settled["survive"].value
@@ -208,9 +230,13 @@ def contract(
         survive = KillPolicy().grace
     force = settled["force"].value
     assert force is None or isinstance(force, bool)
+    adapted = adapt(routine, source)
+    built_in = ", the built-in one" if routine is process_kill else ""
+    told = f"{adapted.name}{built_in}, survives {float(str(survive)):g} s"
+    request.node.stash[ROUTINE] = told
     with folders(tmp_path_factory) as folder:
         yield Contract(
-            adapted=adapt(routine, source),
+            adapted=adapted,
             survive=float(str(survive)),
             slack=float(str(settled["slack"].value)),
             force=force,

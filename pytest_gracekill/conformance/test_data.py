@@ -23,7 +23,7 @@ def test_flush_within_the_promise(contract: Contract, share: float) -> None:
     """
     # and a while to go: a routine that gives it just so long should not pass by chance
     linger = min(0.25, 0.25 * contract.survive)
-    contract.trial(flush_time=share * contract.survive, linger=linger).check()
+    contract.check_saved(contract.trial(flush_time=share * contract.survive, linger=linger))
 
 
 @waits_full_grace
@@ -35,7 +35,7 @@ def test_flush_of_nearly_the_promise(contract: Contract) -> None:
     """
     # a busy machine holds up the VM itself: where 5 % are less than that, some more
     flush_time = min(0.95 * contract.survive, contract.survive - 0.25)
-    contract.trial(flush_time=max(flush_time, contract.survive / 2)).check()
+    contract.check_saved(contract.trial(flush_time=max(flush_time, contract.survive / 2)))
 
 
 def test_flush_of_a_writing_guest(contract: Contract) -> None:
@@ -44,7 +44,8 @@ def test_flush_of_a_writing_guest(contract: Contract) -> None:
     Covers: grace-too-short, torn-write.
     Source: qemu-iotests 039, which kills QEMU between a write and its metadata.
     """
-    contract.trial(flush_time=0.1 * contract.survive, guest="writing", torn=True).check()
+    report = contract.trial(flush_time=0.1 * contract.survive, guest="writing", torn=True)
+    contract.check_saved(report)
 
 
 def test_second_sigterm_hurts(contract: Contract) -> None:
@@ -53,7 +54,8 @@ def test_second_sigterm_hurts(contract: Contract) -> None:
     Covers: second-sigterm-aborts, grace-restarts.
     Source: cockroach#50539, whose second SIGTERM cut the drain short.
     """
-    contract.trial(flush_time=0.3 * contract.survive, on_second_term="abort").check()
+    report = contract.trial(flush_time=0.3 * contract.survive, on_second_term="abort")
+    contract.check_saved(report)
 
 
 def test_exit_long_after_the_flush(contract: Contract) -> None:
@@ -62,7 +64,7 @@ def test_exit_long_after_the_flush(contract: Contract) -> None:
     Covers: teardown-before-exit, resource-outlives-exit.
     Source: LXD 05ec8903b7, which took the disk away while QEMU still ran.
     """
-    contract.trial(flush_time=0.1, linger=0.2 * contract.survive).check()
+    contract.check_saved(contract.trial(flush_time=0.1, linger=0.2 * contract.survive))
 
 
 def test_clock_set_forward(contract: Contract) -> None:
@@ -72,9 +74,10 @@ def test_clock_set_forward(contract: Contract) -> None:
     Source: mitogen#200, whose deadlines were on time.time().
     """
     contract.needs_python("it reads the machine's clock, which is not ours to set")
-    contract.trial_within(
+    report = contract.trial_within(
         lambda journal: clock_set(journal, +5.0), flush_time=0.3 * contract.survive
-    ).check()
+    )
+    contract.check_saved(report)
 
 
 @waits_full_grace
@@ -96,7 +99,8 @@ def test_waits_that_are_interrupted(contract: Contract) -> None:
     Source: stress-ng#296, which took an interrupted wait for an end.
     """
     contract.needs_python("a signal without a handler would end it")
-    contract.trial_within(interrupted_waits, flush_time=0.3 * contract.survive).check()
+    report = contract.trial_within(interrupted_waits, flush_time=0.3 * contract.survive)
+    contract.check_saved(report)
 
 
 def test_keyboard_interrupt(contract: Contract) -> None:

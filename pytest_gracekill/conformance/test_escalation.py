@@ -86,7 +86,7 @@ def test_sigterm_before_the_handlers(contract: Contract) -> None:
     Covers: early-sigterm, sigterm-half-started.
     Source: QEMU, which writes its pid file before it has handlers.
     """
-    contract.check_unsaved(contract.trial(ready_after=2 * contract.survive))
+    contract.check_ended(contract.trial(ready_after=2 * contract.survive))
 
 
 @pytest.mark.parametrize("ending", [{"exit": 3}, {"signal": 11}], ids=["exits", "segfault"])
@@ -97,7 +97,7 @@ def test_crash_in_the_flush(contract: Contract, ending: dict[str, int]) -> None:
     Source: redis#1604, a dump of no bytes after a crash.
     """
     report = contract.trial(flush_time=0.2, on_term=Crash(at=32, **ending))
-    contract.check_unsaved(report)
+    contract.check_ended(report)
 
 
 def test_nowait_does_not_wait(contract: Contract) -> None:

@@ -40,7 +40,7 @@ def test_dead_already(contract: Contract) -> None:
         vm = contract.vm()
         vm.kill()
         report = contract.trial(vm=vm)
-    contract.check_unsaved(report)
+    contract.check_ended(report)
 
 
 def test_dies_at_the_very_moment(contract: Contract) -> None:
@@ -50,7 +50,7 @@ def test_dies_at_the_very_moment(contract: Contract) -> None:
     Source: podman 067442b570, where a stop raced with the exit.
     """
     for _ in range(5):
-        contract.trial(flush_time=0.0, blocks=1).check()
+        contract.check_saved(contract.trial(flush_time=0.0, blocks=1))
 
 
 def test_zombie_of_our_own(contract: Contract) -> None:
@@ -59,7 +59,7 @@ def test_zombie_of_our_own(contract: Contract) -> None:
     Covers: zombie-alive.
     Source: OpenRC#252, which waited for a zombie.
     """
-    contract.trial(flush_time=0.2, topology="child").check()
+    contract.check_saved(contract.trial(flush_time=0.2, topology="child"))
 
 
 def test_reaped_late(contract: Contract) -> None:
@@ -70,7 +70,8 @@ def test_reaped_late(contract: Contract) -> None:
     """
     if contract.has_own_child:
         pytest.skip("the VM is the routine's own child: nobody else reaps it")
-    contract.trial(flush_time=0.2, topology="zombie", reaper_delay=contract.survive).check()
+    report = contract.trial(flush_time=0.2, topology="zombie", reaper_delay=contract.survive)
+    contract.check_saved(report)
 
 
 def test_reaped_by_somebody_else(contract: Contract) -> None:
@@ -81,9 +82,9 @@ def test_reaped_by_somebody_else(contract: Contract) -> None:
     """
     if contract.has_own_child:
         contract.needs_python("its child is out of our reach")
-        contract.trial_within(status_taken, flush_time=0.3).check()
+        contract.check_saved(contract.trial_within(status_taken, flush_time=0.3))
     else:
-        contract.trial(flush_time=0.2, topology="daemon").check()
+        contract.check_saved(contract.trial(flush_time=0.2, topology="daemon"))
 
 
 def test_behind_a_wrapper(contract: Contract) -> None:
@@ -92,7 +93,7 @@ def test_behind_a_wrapper(contract: Contract) -> None:
     Covers: wrong-pid.
     Source: kata-containers#13009, which signalled the jailer and never the VM.
     """
-    contract.trial(flush_time=0.2, topology="wrapped").check()
+    contract.check_saved(contract.trial(flush_time=0.2, topology="wrapped"))
 
 
 @pytest.mark.parametrize("how", ["by the kernel", "injected"])

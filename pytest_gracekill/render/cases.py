@@ -44,6 +44,9 @@ def headline(rows: Sequence[Row]) -> str:
     skipped = sum(row["verdict"] == "skipped" for row in rows)
     broken = len(rows) - ok - skipped
     told = f"{ok} of {len(rows)} cases ok"
+    routines = {row["routine"] for row in rows if row["routine"]}
+    if len(routines) == 1:
+        told = f"{routines.pop()}: {told}"
     told += f", {broken} broken" if broken else ""
     return told + (f", {skipped} not applicable" if skipped else "")
 

@@ -24,6 +24,10 @@ _OWN = frozenset(("disk", "journal", "mark", "pid", "qemu-system-x86_64", "qmp",
 _OUR_OWN = re.compile(r"(start|stop-\d+)\.(log|mark)")
 
 
+#: Words that mean something to a shell only.
+_OPERATORS = frozenset(("&&", "||", "|", ";", "&", ">", ">>", "<", "2>", "2>&1"))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class External:
     """A routine that consists of commands.
@@ -87,6 +91,13 @@ class External:
                 f" ({error})",
                 source=source,
             ) from None
+        operator = next((word for word in words if word in _OPERATORS), None)
+        if isinstance(command, str) and operator is not None:
+            raise UsageError(
+                f"{name}={command!r}: there is no shell that would know {operator!r}; name one, as"
+                " in sh -c 'kill {pid} && sleep 1'",
+                source=source,
+            )
         for word in words:
             check_fields(name, word, known, source)
         if named_in(words[0]):

@@ -10,7 +10,7 @@ from math import ceil
 from typing import TYPE_CHECKING
 
 from pytest_gracekill.report import NotJudged, Verdict
-from pytest_gracekill.verdicts.evidence import SIGKILL, TOLERANCE
+from pytest_gracekill.verdicts.evidence import REQUESTS, SIGKILL, TOLERANCE
 from pytest_gracekill.witness.signals import signal_name
 
 if TYPE_CHECKING:
@@ -40,6 +40,15 @@ def judge(evidence: Evidence) -> Verdict | NotJudged:
             word="unknown",
             evidence="the VM's pid was to be used again, and no other process got it",
         )
+    if not findings and _asked_nothing(evidence):
+        return Verdict(
+            name="escalation",
+            status="unknown",
+            word="unknown",
+            evidence="no signal was sent to a VM that runs, and no other request came to it: the"
+            " routine failed before it began",
+            advice="look at what the routine raised or returned: it is there to end the VM",
+        )
     if not findings:
         return Verdict(name="escalation", status="ok", word="ok", evidence=_sequence(evidence))
     word, _, advice = findings[0]
@@ -54,6 +63,12 @@ def judge(evidence: Evidence) -> Verdict | NotJudged:
 
 
 Finding = tuple[str, str, str]
+
+
+def _asked_nothing(evidence: Evidence) -> bool:
+    """It reported a failure without having tried anything: that says nothing of its signals."""
+    tried = bool(evidence.signals) or any(e.event in REQUESTS for e in evidence.journal)
+    return evidence.call.success is False and evidence.alive_at_return and not tried
 
 
 def _was_reused(evidence: Evidence) -> bool:

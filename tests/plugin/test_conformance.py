@@ -78,7 +78,7 @@ def run(pytester: pytest.Pytester) -> Callable[..., pytest.RunResult]:
 
 def rows_of(done: pytest.RunResult) -> dict[str, str]:
     """Case -> verdict, from the table at the end."""
-    table = done.stdout.str().partition("== gracekill: ")[2]
+    table = re.split(r"^=+ gracekill: ", done.stdout.str(), flags=re.MULTILINE)[-1]
     found = re.findall(r"^([a-z_]+(?:\[[^]]+\])?)  +(.+?)(?:  .*)?$", table, re.MULTILINE)
     return dict(found)
 
@@ -93,7 +93,7 @@ def test_by_option_in_a_checkout_that_is_not_installed(
         *SUITE, *QUICK, "--gracekill-routine=vmtool:destroy", "--gracekill-survive=0.5", "-n2"
     )
     done.assert_outcomes(passed=5)
-    done.stdout.fnmatch_lines(["*== gracekill: 5 of 5 cases ok ==*"])
+    done.stdout.fnmatch_lines(["=*= gracekill: destroy, survives 0.5 s: 5 of 5 cases ok =*"])
 
 
 def test_by_the_conftest_of_the_rootdir(
@@ -160,7 +160,52 @@ def test_long_cases_start_first_also_when_others_are_shuffled(
     assert all(any(word in name for word in long) for name in ours[:16:2]), ours
 
 
+def test_a_fixture_with_params_is_judged_for_each(
+    run: Callable[..., pytest.RunResult], pytester: pytest.Pytester
+) -> None:
+    both = MODULE.replace("import destroy", "import destroy, impatient")
+    both = both.replace("@pytest.fixture", "@pytest.fixture(params=[destroy, impatient])")
+    both = both.replace("def kill_routine():", "def kill_routine(request):")
+    pytester.makepyfile(test_mine=both.replace("return destroy", "return request.param"))
+    run("test_mine.py", "-k", "flush_within", "--gracekill-survive=0.5").assert_outcomes(passed=4)
+
+
 # -- what it says
+
+
+@pytest.mark.parametrize("wrong", ["os.kil(pid, signal.SIGTERM)", "return False"])
+def test_a_routine_that_gives_up_passes_no_case_in_which_the_vm_ends(
+    run: Callable[..., pytest.RunResult], pytester: pytest.Pytester, wrong: str
+) -> None:
+    pytester.path.joinpath("vmtool.py").write_text(
+        f"import os, signal\n\ndef destroy(pid):\n    {wrong}\n"
+    )
+    done = run(
+        *SUITE,
+        "--gracekill-routine=vmtool:destroy",
+        "--gracekill-survive=0.5",
+        "-kflush_within or crash or helpers_are or wrapper or zombie or second or handlers",
+    )
+    assert set(rows_of(done).values()) == {"UNKNOWN"}
+    done.stdout.fnmatch_lines(["*unknown *no signal was sent to a VM that runs*"])
+
+
+def test_a_routine_that_gives_up_after_its_signal_is_told_so(
+    run: Callable[..., pytest.RunResult], pytester: pytest.Pytester
+) -> None:
+    pytester.path.joinpath("vmtool.py").write_text(
+        "import os, signal\n\ndef destroy(pid):\n    os.kill(pid, 15)\n    return False\n"
+    )
+    done = run(
+        *SUITE,
+        "--gracekill-routine=vmtool:destroy",
+        "--gracekill-survive=0.5",
+        "-kflush_within",
+    )
+    assert set(rows_of(done).values()) == {"FAILED"}
+    done.stdout.fnmatch_lines(
+        ["flush_within*FAILED  the routine returned False; the VM ends within*"]
+    )
 
 
 def test_every_failing_case_is_told_with_its_words_and_the_one_to_read_first(
@@ -186,7 +231,7 @@ def test_every_failing_case_is_told_with_its_words_and_the_one_to_read_first(
     assert rows["dead_already"] in ("EARLY", "RAISED")
     done.stdout.fnmatch_lines(
         [
-            "*== gracekill: 0 of 7 cases ok, 3 broken, 4 not applicable ==*",
+            "= gracekill: destroy, survives 0.5 s: 0 of 7 cases ok, 3 broken, 4 not applicable =*",
             "read first:",
             "  flush_within_the_promise?0.?? (DATA LOST, *): A VM that flushes well within the*",
         ]

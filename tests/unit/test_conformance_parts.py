@@ -159,9 +159,11 @@ def test_lost_data_is_read_before_what_is_slow() -> None:
             row("DATA LOST", "e"),
             row("FAILED", "f"),
             row("HUNG", "g"),
+            row("ERROR at setup", "h"),
         ]
     )
-    assert [each["id"] for each in found] == ["c", "g", "a"]
+    assert [each["id"] for each in found] == ["c", "f", "g"]
+    assert rows.read_first([row("ERROR at setup", "h")]) == []
 
 
 def test_the_table_fits_and_says_what_to_read() -> None:
@@ -177,6 +179,8 @@ def test_the_table_fits_and_says_what_to_read() -> None:
     assert lines[3:] == ["", "read first:", *lines[5:]]
     assert lines[5] == "  z (DATA LOST, TORN): A VM ends. Failure modes: one, two."
     assert headline(given) == "1 of 3 cases ok, 1 broken, 1 not applicable"
+    given[0]["routine"] = "destroy, survives 2 s"
+    assert headline(given).startswith("destroy, survives 2 s: 1 of 3 cases ok")
     assert headline([row("ok")]) == "1 of 1 cases ok"
     assert "read first:" not in list(table([row("ok")]))
 

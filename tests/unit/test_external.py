@@ -320,3 +320,11 @@ def test_stops_that_hang_are_freed_and_so_are_those_to_come(vm: FakeQemu, use: U
     assert ended == ["exit -9"]
     assert str(command.stop()) == "exit -9"
     os.close(runs)
+
+
+@pytest.mark.parametrize("operator", ["&&", "|", ";", ">", "&"])
+def test_an_operator_of_a_shell_needs_a_shell(operator: str) -> None:
+    with pytest.raises(UsageError, match="there is no shell that would know"):
+        External(stop=f"kill {{pid}} {operator} true").check("the call")
+    External(stop=["kill", "{pid}", operator]).check("the call")  # a word of its own, if one wants
+    External(stop=f"sh -c 'kill {{pid}} {operator} true'").check("the call")

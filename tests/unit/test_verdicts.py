@@ -467,6 +467,12 @@ UNKNOWN: list[tuple[str, str, dict[str, Any]]] = [
         {**KILLED, "audit": audit(lost=[63]), "knobs": Knobs(flush_time=0.5)},
     ),
     ("progress", "no operation at all", {"contenders": (contender("other-1"),)}),
+    # it failed before it had tried anything: that says nothing of its signals
+    (
+        "escalation",
+        "no signal was sent to a VM that runs",
+        {**LIVES_ON, **FAILED, "signals": (), "journal": (), "promise__force": None},
+    ),
     ("identity", "did not come to 'exit'", {"acts": ActsSeen(missed=("exit",))}),
     (
         "identity",

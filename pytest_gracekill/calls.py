@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from pytest_gracekill.errors import UsageError
 from pytest_gracekill.participants import CALLER
 from pytest_gracekill.witness.locks import DeadlockDetected
-from pytest_gracekill.witness.sites import awaited_in, current_stack
+from pytest_gracekill.witness.sites import awaited_in, current_stack, stacks_beside
 from pytest_gracekill.witness.watchdog import CutOff, Watchdog, interrupt
 
 if TYPE_CHECKING:
@@ -81,6 +81,8 @@ class Callers:
         self._called: dict[str, int] = {}
         self._settled: dict[str, Seen] = {}
         self._misuse: UsageError | None = None
+        #: Where the other threads stood when a call was cut off, by their names.
+        self.beside: tuple[tuple[str, tuple[Frame, ...]], ...] = ()
 
     def perform(self) -> list[Seen]:
         """Make the calls; returns when all have ended or were cut off, in the callers' order.
@@ -271,6 +273,7 @@ class Callers:
         self._who.recorder.exempt.add(threading.get_ident())
         now, alive = time.monotonic_ns(), self._who.vm_alive()
         # before anything wakes them up
+        self.beside = self.beside or stacks_beside(open_)
         stood_in = {actor: self._stands_in(actor) for actor in open_}
         for actor in open_:
             self._settled.setdefault(

@@ -297,6 +297,7 @@ class _Trial:
             leftovers=leftovers,
             identity=None if who.driving is None else who.driving.seen(),
             acts=who.acts,
+            beside=callers.beside,
             others=tuple(
                 Caller(
                     actor=seen.actor,

@@ -130,6 +130,7 @@ class Caller:
 class Evidence:
     """One trial as it was seen. Times are CLOCK_MONOTONIC nanoseconds, in child and parent alike.
 
+    ``beside``: where the other threads stood when the call was cut off, innermost first.
     ``call``, ``called_ns``, ``returned_ns``, ``hung_in``, ``routine_actor`` and ``alive_at_return``
     are of the first caller; ``others`` are the further ones, `views` the evidence as each saw it.
     ``returned_ns`` is the moment of the cut when the routine was cut off. ``alive_at_return``: the
@@ -160,6 +161,7 @@ class Evidence:
     leftovers: Leftovers | None
     identity: IdentitySeen | None
     acts: ActsSeen = ActsSeen()
+    beside: tuple[tuple[str, tuple[Frame, ...]], ...] = ()
     others: tuple[Caller, ...] = ()
     origin_ns: int | None = None
     gone_ns: int | None = None

@@ -7,13 +7,29 @@ from typing import TYPE_CHECKING
 from pytest_gracekill.report import NotJudged, Verdict
 from pytest_gracekill.verdicts.views import worst
 
+#: Threads that a report has room for.
+_SHOWN = 12
+
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pytest_gracekill.verdicts.evidence import Evidence
 
 
 def judge(evidence: Evidence) -> Verdict | NotJudged:
     """Broken when it returned more than ``slack`` after the exit, or not within its budget."""
     return worst(evidence, _judge)
+
+
+def _stacks(evidence: Evidence) -> Iterator[str]:
+    """Where the call stood, and every other thread beside it."""
+    yield "it hung here, innermost call first:"
+    yield from (f"  {frame}" for frame in evidence.hung_in)
+    for actor, stack in evidence.beside[:_SHOWN]:
+        yield f"{evidence.named(actor)} stood in:"
+        yield from (f"  {frame}" for frame in stack)
+    if len(evidence.beside) > _SHOWN:
+        yield f"and {len(evidence.beside) - _SHOWN} more threads"
 
 
 def _judge(evidence: Evidence) -> Verdict:
@@ -24,7 +40,7 @@ def _judge(evidence: Evidence) -> Verdict:
             status="broken",
             word="HUNG",
             evidence=f"cut off after its budget of {evidence.promise.budget:.1f} s in {where}",
-            detail=("it hung here, innermost call first:", *(f"  {f}" for f in evidence.hung_in)),
+            detail=tuple(_stacks(evidence)),
             advice="give every wait a deadline",
         )
     if evidence.alive_at_return or evidence.exit_ns is None or evidence.ended_ns is None:

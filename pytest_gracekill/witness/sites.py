@@ -21,7 +21,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, TypeAlias, cast
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
     from types import CodeType
 
 SITE_DEPTH = 3
@@ -88,6 +88,7 @@ _CALLERS = (
     str(_WITNESS / "event_loop.py"),
     str(_PACKAGE / "routine" / "adapt.py"),
 )
+_WATCHING = tuple(f"gracekill:{role}-" for role in ("watchdog", "exit", "start", "pulse"))
 # two threads that switch the collector off and on must not take turns
 _collector = threading.RLock()
 # a routine's thread that is held for an act is in the last of these
@@ -194,6 +195,21 @@ def frame_of(ident: int) -> FrameType | None:
     if ident == threading.get_ident():
         return sys._getframe(2)  # noqa: SLF001 (as above): whoever has asked for the stack
     return frames_by_thread().get(ident)
+
+
+def stacks_beside(actors: Collection[str]) -> tuple[tuple[str, tuple[Frame, ...]], ...]:
+    """Where every other thread stands, by its name; without ours that only watch.
+
+    :param actors: names of threads that are told of elsewhere.
+    """
+    return tuple(
+        (thread.name, stack)
+        for thread in threading.enumerate()
+        if thread.ident is not None
+        and thread.name not in actors
+        and not thread.name.startswith(_WATCHING)
+        and (stack := current_stack(thread.ident))
+    )
 
 
 def frames_by_thread() -> dict[int, FrameType]:

@@ -245,3 +245,32 @@ def test_one_that_starts_the_vm_in_its_call_has_one_caller(gracekill: Judge) -> 
     for callers in wrong:
         with pytest.raises(UsageError, match="a number of callers from 1 to 32 is needed"):
             gracekill(process_kill, callers=callers)
+
+
+def test_a_cut_off_call_is_told_with_the_stacks_of_all_threads(gracekill: Judge) -> None:
+    gate = threading.Lock()  # traced by nobody
+    waits = threading.Event()
+
+    def stands_beside() -> None:
+        waits.set()
+        with gate:
+            pass
+
+    def destroy(pid: int) -> None:
+        os.kill(pid, signal.SIGTERM)
+        with gate:
+            pass
+
+    with gate:
+        beside = threading.Thread(target=stands_beside, name="my-worker", daemon=True)
+        beside.start()
+        assert waits.wait(20)
+        report = gracekill(destroy, flush_time=0.1, budget=1.0)
+    beside.join(20)
+    assert report.verdicts["promptness"].word == "HUNG"
+    told = "\n".join(report.verdicts["promptness"].detail)
+    assert "in destroy" in told
+    own, _, others = told.partition("my-worker stood in:")
+    assert "in stands_beside" in others
+    assert "in stands_beside" not in own
+    assert "watchdog" not in told

@@ -216,7 +216,7 @@ class _Trial:
         watchdog = Watchdog(seconds, free)
         raised: BaseException | None = None
         try:
-            with watchdog:
+            with self.who.recorder.guarding(), watchdog:
                 step()
         except Exception as error:
             if not watchdog.expired:

@@ -163,12 +163,14 @@ class Participants:
                 return "the VM" if pid_of(vm.pidfd) == pid else None
             if pid in vm.processes():
                 return "its wrapper" if pid == vm.started_pid else f"helper {pid}"
-        if self.unstarted is None:
-            return None if self.driving is None else self.driving.whose(pid)
-        if vm is None and pid == self.unstarted.pid:
+        if self.driving is not None and (other := self.driving.whose(pid)) is not None:
+            return other
+        if vm is None and self.unstarted is not None and pid == self.unstarted.pid:
             return "the VM"
-        # a manager may signal whatever it has started: a shell around the VM, its own helpers
-        return f"the manager's process {pid}" if lineage.came_since(pid, self._born) else None
+        if vm is not None and vm.attends(pid):
+            return None  # who reaps it is ours, and no part of the trial
+        # it may signal whatever it has started: a shell around the VM, a command that takes long
+        return f"the routine's process {pid}" if lineage.came_since(pid, self._born) else None
 
     def _start_contenders(self) -> None:
         for contender in self.contenders:

@@ -89,7 +89,10 @@ class Call:
             return f"cut off after {self.elapsed:.3f} s"
         if self.error is not None:
             return f"raised {type(self.error).__name__}: {self.error}"
-        return f"returned {self.result}"
+        try:
+            return f"returned {self.result}"
+        except Exception as error:  # noqa: BLE001 - a result of the user's, whatever its text raises
+            return f"returned a {type(self.result).__name__} ({type(error).__name__} for its text)"
 
 
 @dataclass(frozen=True, kw_only=True)

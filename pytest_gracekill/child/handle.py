@@ -141,6 +141,10 @@ class FakeQemu:
         if self._process is not None:
             self._process.wait(max(0.1, deadline - time.monotonic()))
 
+    def attends(self, pid: int) -> bool:
+        """Whether this is the process that reaps the VM in somebody else's place."""
+        return self._infrastructure is not None and self._infrastructure.pid == pid
+
     @property
     def _infrastructure(self) -> subprocess.Popen[bytes] | None:
         """The reaper or subreaper, which is no part of what is tested."""

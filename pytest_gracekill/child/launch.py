@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 READY_WITHIN = 15.0
 """Seconds that a fake has to become ready, on a machine however busy."""
 
+_SWEPT_WITHIN = 1.0
+"""Seconds for processes that the kernel has sent SIGKILL, before they are looked for."""
+
 GONE_WITHIN = 10.0
 """Seconds that killed processes have to disappear before that is a fault of ours."""
 
@@ -58,7 +61,9 @@ class Prepared:
         """End whatever has the mark, and give back what was prepared; the folder stays."""
         self.mark.sweep()
         try:
-            self.mark.gone(GONE_WITHIN)
+            if not self.mark.gone(_SWEPT_WITHIN):
+                # the first process of a pid namespace does not heed the kernel's word from within
+                self.mark.strike_all(GONE_WITHIN)
         finally:
             self.mark.release()
             os.close(self.ready)

@@ -86,6 +86,14 @@ class Mark:
             signal.pidfd_send_signal(pidfd, signal.SIGKILL)
         return pidfd
 
+    def strike_all(self, timeout: float) -> None:
+        """SIGKILL every holder by its pidfd, and wait for their ends."""
+        deadline = time.monotonic() + timeout
+        struck = [fd for pid in self.holders() if (fd := self.strike(pid)) >= 0]
+        for pidfd in struck:
+            await_end(pidfd, deadline - time.monotonic())
+            os.close(pidfd)
+
     def sweep(self) -> None:
         """Let the kernel SIGKILL every holder, those too that nobody has looked up."""
         if self._fd >= 0:

@@ -23,6 +23,10 @@ _WORDS = (
 )
 
 
+#: SIGSTOP and SIGTSTP: a VM that was stopped does not flush, and that is not the machine's doing.
+_FREEZES = (19, 20)
+
+
 def judge(evidence: Evidence) -> Verdict | NotJudged:
     """Broken when an acknowledged block is missing, half written, old, or was never written so."""
     reason = _not_judged(evidence)
@@ -74,7 +78,8 @@ def _unknown(evidence: Evidence, *, damaged: bool) -> str | None:
     given = evidence.grace_given
     needed = evidence.knobs.flush_total
     undisturbed = evidence.knobs.on_second_term == "ignore" and evidence.knobs.ends_by_itself
-    if not undisturbed or given is None or given <= needed + TOLERANCE:
+    frozen = any(s.signum in _FREEZES and s.reached_vm for s in evidence.signals)
+    if frozen or not undisturbed or given is None or given <= needed + TOLERANCE:
         return None
     # the flush got the time that it needs and more: then the loss is not the routine's
     return (

@@ -267,13 +267,26 @@ class Evidence:
 
     @property
     def killed_ns(self) -> int | None:
-        """When SIGKILL reached the VM: as recorded, or by its effect when nobody saw it sent."""
+        """When a deadly signal reached the VM: as recorded, or by its effect when nobody saw it.
+
+        One to a VM that had ended by itself, whose group is swept then, has killed nobody.
+        """
         for signal in self.signals:
-            if signal.signum == SIGKILL and signal.reached_vm:
+            if signal.reached_vm and self._is_deadly(signal):
                 return signal.at_ns
         if self._died_of_sigkill and not self.dead_before:
             return self.exit_ns
         return None
+
+    def _is_deadly(self, signal: SentSignal) -> bool:
+        ended = self.exit
+        if ended is None or (ended.code is None and ended.signal is None):
+            return signal.signum == SIGKILL
+        if ended.signal == signal.signum:
+            # SIGABRT, say, is no kinder to what has not been flushed
+            return signal.signum not in STOP_SIGNALS
+        too_late = self.exit_ns is not None and signal.at_ns >= self.exit_ns
+        return signal.signum == SIGKILL and not too_late
 
     @property
     def _died_of_sigkill(self) -> bool:

@@ -32,6 +32,10 @@ def replaced(
     finally:
         for namespace, name, value in reversed(done):
             namespace[name] = value
+        # and where somebody has bound the new one meanwhile, a module that was imported, say
+        originals = {id(new): original for original, new in pairs}
+        for namespace, name, value in _bindings(originals, but):
+            namespace[name] = originals[id(value)]
 
 
 def _bindings(

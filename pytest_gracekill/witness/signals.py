@@ -15,7 +15,7 @@ import signal
 import sys
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -87,6 +87,7 @@ class SignalRecorder:
         self.on_signal: Callable[[], None] = lambda: None
         #: The names of the locks that the calling thread holds.
         self.held: Callable[[], tuple[str, ...]] = tuple
+        self._over = False
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -106,7 +107,20 @@ class SignalRecorder:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._over = True
         self._stack.close()
+
+    @contextmanager
+    def guarding(self) -> Iterator[None]:
+        """Guard the calling thread, also where it is one of the harness: its user's code runs."""
+        ident = threading.get_ident()
+        was_exempt = ident in self.exempt
+        self.exempt.discard(ident)
+        try:
+            yield
+        finally:
+            if was_exempt:
+                self.exempt.add(ident)
 
     def _wrap(
         self,
@@ -114,7 +128,8 @@ class SignalRecorder:
         target_of: Callable[[int, int], tuple[str, bool, bool]],
     ) -> Callable[..., None]:
         def recorded(where: int, signum: int, *more: object) -> None:
-            if signum == 0 or threading.get_ident() in self.exempt:
+            # a reference that somebody has kept is used when the trial is long over
+            if self._over or signum == 0 or threading.get_ident() in self.exempt:
                 send(where, signum, *more)
                 return
             target, is_vm, allowed = target_of(where, int(signum))

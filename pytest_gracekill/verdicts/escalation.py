@@ -11,36 +11,39 @@ from typing import TYPE_CHECKING
 
 from pytest_gracekill.report import NotJudged, Verdict
 from pytest_gracekill.verdicts.evidence import REQUESTS, SIGKILL, TOLERANCE
+from pytest_gracekill.verdicts.findings import folded
 from pytest_gracekill.witness.signals import signal_name
 
 if TYPE_CHECKING:
     from pytest_gracekill.child.journal import Entry
     from pytest_gracekill.verdicts.evidence import Evidence
+    from pytest_gracekill.verdicts.findings import Finding
 
 _SIGTERM = 15
 
 
 def judge(evidence: Evidence) -> Verdict | NotJudged:
     """Broken by a SIGKILL too early, missing or unwanted, by a repeated stop, by a stranger hit."""
-    findings = [
-        finding
-        for finding in (
+    broken = folded(
+        "escalation",
+        (
             _stranger(evidence),
             _killed_anyway(evidence),
             _killed_early(evidence),
             _never_killed(evidence),
             _repeated(evidence),
-        )
-        if finding is not None
-    ]
-    if not findings and evidence.knobs.reuse_pid and not _was_reused(evidence):
+        ),
+    )
+    if broken is not None:
+        return broken
+    if evidence.knobs.reuse_pid and not _was_reused(evidence):
         return Verdict(
             name="escalation",
             status="unknown",
             word="unknown",
             evidence="the VM's pid was to be used again, and no other process got it",
         )
-    if not findings and _asked_nothing(evidence):
+    if _asked_nothing(evidence):
         return Verdict(
             name="escalation",
             status="unknown",
@@ -49,20 +52,7 @@ def judge(evidence: Evidence) -> Verdict | NotJudged:
             " routine failed before it began",
             advice="look at what the routine raised or returned: it is there to end the VM",
         )
-    if not findings:
-        return Verdict(name="escalation", status="ok", word="ok", evidence=_sequence(evidence))
-    word, _, advice = findings[0]
-    return Verdict(
-        name="escalation",
-        status="broken",
-        word=word,
-        also=tuple(other for other, _, _ in findings[1:]),
-        evidence="; ".join(text for _, text, _ in findings),
-        advice=advice,
-    )
-
-
-Finding = tuple[str, str, str]
+    return Verdict(name="escalation", status="ok", word="ok", evidence=_sequence(evidence))
 
 
 def _asked_nothing(evidence: Evidence) -> bool:

@@ -9,34 +9,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pytest_gracekill.report import NotJudged, Verdict
+from pytest_gracekill.verdicts.findings import folded
 from pytest_gracekill.witness.signals import OTHER_RUN, signal_name
 
 if TYPE_CHECKING:
     from pytest_gracekill.verdicts.evidence import Evidence
+    from pytest_gracekill.verdicts.findings import Finding
     from pytest_gracekill.witness.identity import CleanUp, FreedUse
-
-Finding = tuple[str, str, str]
 
 
 def judge(evidence: Evidence) -> Verdict | NotJudged:
     """Broken by what reached another run, a use after the last reference, a second clean-up."""
     if evidence.identity is None:
         return NotJudged(name="identity", reason="the routine takes no driver")
-    findings = [
-        finding
-        for finding in (_wrong_vm(evidence), _freed(evidence), _twice(evidence))
-        if finding is not None
-    ]
-    if findings:
-        word, _, advice = findings[0]
-        return Verdict(
-            name="identity",
-            status="broken",
-            word=word,
-            also=tuple(other for other, _, _ in findings[1:]),
-            evidence="; ".join(text for _, text, _ in findings),
-            advice=advice,
-        )
+    broken = folded("identity", (_wrong_vm(evidence), _freed(evidence), _twice(evidence)))
+    if broken is not None:
+        return broken
     acts = evidence.acts
     if acts.missed or acts.failed:
         points = ", ".join(repr(point) for point in acts.missed)

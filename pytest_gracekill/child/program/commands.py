@@ -6,6 +6,7 @@ mean the same, and swallows labgrid's port forwards.
 
 import os
 
+from .inventory import INVENTORY
 from .runstate import Fault, Later, Vm
 
 TYPE_CHECKING = False
@@ -23,7 +24,7 @@ BLOCKS_OF_STAT = 512  # bytes, whatever the file system
 
 def known(name: str) -> bool:
     """Say whether there is such a command."""
-    return name == HUMAN_COMMAND or name in COMMANDS
+    return name == HUMAN_COMMAND or name in COMMANDS or name in INVENTORY
 
 
 def perform(vm: Vm, name: str, arguments: "dict[str, Json]") -> "Json | Later":
@@ -35,9 +36,11 @@ def perform(vm: Vm, name: str, arguments: "dict[str, Json]") -> "Json | Later":
         return _human(vm, arguments)
     if not known(name):
         raise Fault(f"The command {name} has not been found", "CommandNotFound")
+    takes, answer = INVENTORY.get(name, ((), None))
     for argument in arguments:
-        raise Fault(f"Parameter '{argument}' is unexpected")
-    return COMMANDS[name](vm)
+        if argument not in takes:
+            raise Fault(f"Parameter '{argument}' is unexpected")
+    return COMMANDS[name](vm) if answer is None else answer(vm, arguments)
 
 
 def _stop(vm: Vm) -> "Json":
@@ -88,7 +91,7 @@ def _query_version(_vm: Vm) -> "Json":
 
 
 def _query_commands(_vm: Vm) -> "Json":
-    return [{"name": name} for name in (HUMAN_COMMAND, *COMMANDS, "qmp_capabilities")]
+    return [{"name": name} for name in (HUMAN_COMMAND, *COMMANDS, *INVENTORY, "qmp_capabilities")]
 
 
 def _query_name(vm: Vm) -> "Json":

@@ -64,6 +64,7 @@ class Vm:
         self.lines = lines
         self.status = "running" if machine.running else "prelaunch"
         self.button_pressed = False
+        self.migration: set[str] = set()  # what has been switched on for it
         self._broadcast = broadcast
 
     def event(self, name: str, **data: "Json") -> None:

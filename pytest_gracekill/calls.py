@@ -20,6 +20,7 @@ from pytest_gracekill.errors import UsageError
 from pytest_gracekill.participants import CALLER
 from pytest_gracekill.witness.locks import DeadlockDetected
 from pytest_gracekill.witness.sites import awaited_in, current_stack, stacks_beside
+from pytest_gracekill.witness.standing import Standing
 from pytest_gracekill.witness.watchdog import CutOff, Watchdog, interrupt
 
 if TYPE_CHECKING:
@@ -114,7 +115,10 @@ class Callers:
                 target=self._beside, args=(actor,), name=actor, daemon=True
             )
         at_entry = self._who.take()
-        watchdog = Watchdog(self._budget, self._cut_all)
+        standing = self._standing()
+        watchdog = Watchdog(
+            self._budget, self._cut_all, None if standing is None else standing.look
+        )
         self._begin(first)
         try:
             for thread in self._threads.values():
@@ -123,6 +127,8 @@ class Callers:
             with watchdog:
                 self._call(seen)
             self._returned(seen)
+            if standing is not None:
+                standing.end()
             if watchdog.expired:
                 external = self._session.adapted.kind == "external"
                 self._settled[first].hung_in = () if external else watchdog.hung_in
@@ -223,7 +229,10 @@ class Callers:
         )
 
         first, runner = self._actors[0], self._session.runner
-        watchdog = Watchdog(self._budget, self._cut_all)
+        standing = self._standing()
+        watchdog = Watchdog(
+            self._budget, self._cut_all, None if standing is None else standing.look
+        )
 
         async def call() -> None:
             import asyncio  # noqa: PLC0415 - see above
@@ -235,6 +244,8 @@ class Callers:
         at_entry = self._who.take()
         with watched(contenders), watchdog:
             runner.run(conduct(call, contenders=contenders, on_start=lambda: self._begin(first)))
+        if standing is not None:
+            standing.end()
         if watchdog.expired:
             self._cut(self._actors)  # also those that had not even begun
             with Watchdog(_AFTER_CUT, lambda: None):
@@ -258,6 +269,19 @@ class Callers:
         except (Exception, SystemExit) as raised:  # noqa: BLE001 - raising is one way to report a failure
             seen.error = raised
         self._returned(seen)
+
+    def _standing(self) -> Standing | None:
+        """Who looks where the first call stands; a command stands where it cannot be seen."""
+        if self._session.adapted.kind == "external":
+            return None
+        first, ident = self._actors[0], threading.get_ident()
+
+        def where() -> tuple[Frame, ...]:
+            if first not in self._called or first in self._settled:
+                return ()
+            return self._stands_in(first) if self._tasks else current_stack(ident)
+
+        return Standing(self._who.history, first, where, ident)
 
     # -- the cut
 

@@ -15,6 +15,7 @@ from contextlib import ExitStack, contextmanager
 from math import inf, isfinite
 from typing import TYPE_CHECKING
 
+from pytest_gracekill import circumstances
 from pytest_gracekill.calls import Callers, Seen
 from pytest_gracekill.child.launch import READY_WITHIN
 from pytest_gracekill.child.unstarted import SHOWS_WITHIN
@@ -80,6 +81,7 @@ def run(plan: Plan) -> Report:
             longest_stall=longest(evidence, during=True) if evidence.contenders else None,
             sigkill_sent=evidence.killed_ns is not None,
             clean_up=failed,
+            circumstances=circumstances.of(plan, evidence),
         )
         if failed is not None and (report.ok or isinstance(failed, UsageError)):
             failed.add_note(
@@ -272,6 +274,7 @@ class _Trial:
         for entry in journal:
             who.history.record(entry.event, "fake", entry.at_ns, **entry.fields)
         exit_ = who.vm.exit
+        who.note_evidence(ended_by_trial=ended_by_trial)
         asked = [entry.at_ns for entry in journal if entry.event in REQUESTS]
         return Evidence(
             knobs=who.vm.knobs,

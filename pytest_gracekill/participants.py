@@ -146,6 +146,29 @@ class Participants:
         ended.register(vm.pidfd, select.POLLIN)
         return bool(ended.poll(TOLERANCE * 1000))
 
+    def note_evidence(self, *, ended_by_trial: bool) -> None:
+        """Put on record what else a picture shows: everybody's operations, and the VM's end."""
+        everybody: list[Contender | LoopContender] = [*self.contenders, *self.loop_contenders]
+        for contender in everybody:
+            self.history.record(
+                "operations",
+                contender.actor,
+                contender.spans[0][0] if contender.spans else None,
+                name=contender.name,
+                by_latency=contender.by_latency,
+                spans=list(contender.spans),
+            )
+        ended, gone = self.vm.exit, self.vm.gone_at
+        if ended is not None:
+            self.history.record(
+                "gone",
+                "fake",
+                int((ended.at if gone is None else gone) * 1e9),
+                code=ended.code,
+                signal=ended.signal,
+                by_trial=ended_by_trial,
+            )
+
     def kill_vm(self) -> None:
         """End everything that has the VM's mark."""
         vm = self._started_vm

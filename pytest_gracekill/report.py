@@ -31,12 +31,31 @@ VERDICTS = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Moment:
+    """When and where what a word says can be seen, for whoever draws it.
+
+    ``lane`` is ``"fake"``, ``"signals"``, ``"lock NAME"`` or ``"thread NAME"``. Times are those of
+    the history, in nanoseconds; ``until_ns`` is None where it is an instant.
+    """
+
+    word: str
+    lane: str
+    at_ns: int
+    until_ns: int | None = None
+    text: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.word} in {self.lane} at {self.at_ns}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """What was concluded about one promise, with one line of evidence.
 
     ``word`` is ``"ok"``, ``"unknown"`` or the (first) word of what is broken; ``also`` holds
     further broken words of the same verdict. ``summary`` is what the headline adds behind the word,
-    ``advice`` what to change, ``detail`` further lines of evidence (stacks, chains).
+    ``advice`` what to change, ``detail`` further lines of evidence (stacks, chains). ``moments``:
+    where in the history the broken words can be seen.
     """
 
     name: str
@@ -47,6 +66,7 @@ class Verdict:
     summary: str = ""
     advice: str = ""
     detail: tuple[str, ...] = ()
+    moments: tuple[Moment, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.name}: {self.headline} ({self.evidence})"
@@ -100,7 +120,7 @@ class Report:
     """One trial, judged. ``str()`` is the table, ``repr()`` one line; ``check()`` asserts.
 
     ``clean_up`` is what the adapter raised in its clean-up, when the trial had found something
-    itself.
+    itself. ``circumstances``: the routine, the knobs, the calls, as plain data.
     """
 
     verdicts: Mapping[str, Verdict]
@@ -111,6 +131,7 @@ class Report:
     longest_stall: float | None = None
     sigkill_sent: bool = False
     clean_up: Exception | None = None
+    circumstances: Mapping[str, object] = field(default_factory=dict, repr=False)
     saved: list[Path] = field(default_factory=list, repr=False)
 
     def __str__(self) -> str:

@@ -16,6 +16,7 @@ from pytest_gracekill.verdicts import (
     progress,
     promptness,
 )
+from pytest_gracekill.verdicts.moments import with_moments
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,6 +46,8 @@ def judge(evidence: Evidence) -> tuple[dict[str, Verdict], dict[str, str]]:
     for name in VERDICTS:
         try:
             found = JUDGES[name](evidence)
+            if isinstance(found, Verdict):
+                found = with_moments(found, evidence)
         except Exception as error:  # noqa: BLE001 - whatever it is, it must not read as ok
             found = Verdict(
                 name=name,

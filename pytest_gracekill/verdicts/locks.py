@@ -46,7 +46,7 @@ def _judge(evidence: Evidence) -> Verdict | NotJudged:
         advice = "restore the locks on every path: return, error, exception"
     else:
         texts.append(f"{_names(state.at_entry)} held at entry and at return")
-    held = _over_wait(evidence)
+    held = over_wait(evidence)
     over = [found for found in held if found[2]]
     if over:
         words.append("HELD OVER WAIT")
@@ -80,7 +80,7 @@ def _names(names: tuple[str, ...]) -> str:
     return " and ".join(names) if len(names) < 3 else ", ".join(names)  # noqa: PLR2004 - prose
 
 
-def _over_wait(evidence: Evidence) -> list[tuple[Hold, float, tuple[str, ...]]]:
+def over_wait(evidence: Evidence) -> list[tuple[Hold, float, tuple[str, ...]]]:
     """The routine's holds that span most of its wait, and who waited for them meanwhile.
 
     A lock that nobody wanted is no finding, nor one held for a wait too short to disturb anybody.

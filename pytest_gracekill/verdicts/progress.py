@@ -96,22 +96,32 @@ def _held_up(evidence: Evidence) -> Verdict | None:
 
 def _slow(evidence: Evidence) -> Verdict | None:
     """Contenders whose waits can't be traced: broken by a latency far beyond their own."""
+    contender = too_slow(evidence)
+    if contender is None:
+        return None
+    during = _longest_of(contender, evidence, during=True)
+    before = _longest_of(contender, evidence, during=False)
+    stood = () if isinstance(contender, Contender) else contender.stood_in
+    return _stalled(
+        f"{contender.name} took {during:.3f} s during the wait, {_ms(before)} before it;"
+        f" {evidence.promise.stall_limit:.2f} s are allowed",
+        *(("it stood here, innermost call first:",) if stood else ()),
+        *(f"  {frame}" for frame in stood),
+        advice="await what takes its time: a call that blocks stops the whole event loop"
+        if contender.name == PULSE
+        else "let the lock go before the first sleep, and take it again at the end",
+    )
+
+
+def too_slow(evidence: Evidence) -> Contender | LoopContender | None:
+    """The contender whose latency says that it was held up, if there is one."""
     by_latency = [contender for contender in evidence.contenders if contender.by_latency]
     # a loop that stands still holds up all that works in it
     for contender in sorted(by_latency, key=lambda contender: contender.name != PULSE):
         during = _longest_of(contender, evidence, during=True)
         before = _longest_of(contender, evidence, during=False)
         if during > max(evidence.promise.stall_limit, WORSE * before):
-            stood = () if isinstance(contender, Contender) else contender.stood_in
-            return _stalled(
-                f"{contender.name} took {during:.3f} s during the wait, {_ms(before)} before it;"
-                f" {evidence.promise.stall_limit:.2f} s are allowed",
-                *(("it stood here, innermost call first:",) if stood else ()),
-                *(f"  {frame}" for frame in stood),
-                advice="await what takes its time: a call that blocks stops the whole event loop"
-                if contender.name == PULSE
-                else "let the lock go before the first sleep, and take it again at the end",
-            )
+            return contender
     return None
 
 

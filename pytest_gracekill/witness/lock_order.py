@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import combinations, islice, pairwise, product
+from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from pytest_gracekill.witness.sites import Frame, Site, frames_of
@@ -62,6 +63,7 @@ class OrderEdge:
     thread: str
     gates: tuple[str, ...]
     trial: str = ""
+    at_ns: int = 0
 
     def __str__(self) -> str:
         return f"{self.thread} held {self.held} and asked for {self.asked}"
@@ -113,6 +115,7 @@ class Edge(NamedTuple):
     asked_at: Site
     thread: ThreadState
     gates: frozenset[TracedLock]
+    at_ns: int
 
 
 class LockOrder:
@@ -132,7 +135,7 @@ class LockOrder:
                     gates = frozenset(held) - {lock}
                     hold = lock.hold
                     held_at = () if hold is None else hold[2]
-                    self._add(Edge(lock, held_at, asked, site, thread, gates))
+                    self._add(Edge(lock, held_at, asked, site, thread, gates, monotonic_ns()))
             thread.asked.add((asked, *thread.held))
 
     def _add(self, edge: Edge) -> None:
@@ -236,4 +239,5 @@ def readable(edge: Edge, trial: str = "") -> OrderEdge:
         thread=edge.thread.name,
         gates=tuple(sorted(lock.name for lock in edge.gates)),
         trial=trial,
+        at_ns=edge.at_ns,
     )

@@ -11,10 +11,12 @@ import ctypes
 import signal
 import sys
 import threading
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
 from pytest_gracekill.witness.sites import current_stack, frame_of
+from pytest_gracekill.witness.standing import LOOK
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,11 +58,14 @@ class Watchdog:
     """Guards one call in the thread that enters it; a context manager that swallows its own CutOff.
 
     ``free`` is called in the watchdog's thread when the budget (seconds) is over. ``hung_in`` then
-    holds the stack, innermost call first.
+    holds the stack, innermost call first. ``look`` is called there every `LOOK` seconds until then.
     """
 
-    def __init__(self, budget: float, free: Callable[[], None]) -> None:
+    def __init__(
+        self, budget: float, free: Callable[[], None], look: Callable[[], None] | None = None
+    ) -> None:
         self.expired = False
+        self._look = look
         self.hung_in: tuple[Frame, ...] = ()
         self._budget = budget
         self._free = free
@@ -106,7 +111,7 @@ class Watchdog:
             raise CutOff
 
     def _watch(self) -> None:
-        if self._done.wait(self._budget):
+        if self._ends_within(self._budget):
             return
         self.hung_in = current_stack(self._guarded)
         self.expired = True
@@ -115,6 +120,16 @@ class Watchdog:
         finally:
             # also when something cannot be ended: then all the more
             self._interrupt_until_done()
+
+    def _ends_within(self, seconds: float) -> bool:
+        if self._look is None:
+            return self._done.wait(seconds)
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            if self._done.wait(min(left, LOOK)):
+                return True
+            self._look()
+        return self._done.is_set()
 
     def _interrupt_until_done(self) -> None:
         if self._done.wait(_AFTER_KILL):

@@ -255,7 +255,7 @@ CHECKS: list[tuple[ModuleType, str, Broken]] = [
     (progress, "_slow", SLOW_WORK),
     (
         locks,
-        "_over_wait",
+        "over_wait",
         own(
             "HELD OVER WAIT",
             keeps_the_domain_lock,
@@ -287,7 +287,7 @@ def test_a_check_carries_its_flaw_alone(
     _ASKED.clear()
     report = tried(gracekill, broken)
     assert words(report) == {name: (broken.word,)}, report
-    nothing: object = [] if check == "_over_wait" else None
+    nothing: object = [] if check == "over_wait" else None
     monkeypatch.setattr(module, check, lambda _evidence: nothing)
     _ASKED.clear()
     tried(gracekill, broken).check()

@@ -101,12 +101,15 @@ class Libvirtd:
             "start",
         )
         try:
-            status = self._guarded.wait(_READY_WITHIN)
-            if status:
-                raise RuntimeError(f"libvirtd: exit {status}: {self._guarded.tail()}")
+            self._await_ready()
         except BaseException:
             self.close()
             raise
+
+    def _await_ready(self) -> None:
+        status = self._guarded.wait(_READY_WITHIN)
+        if status:
+            raise RuntimeError(f"libvirtd: exit {status}: {self._guarded.tail()}")
 
     def connect(self) -> libvirt.virConnect:
         """A connection of its own; whoever gets it closes it."""

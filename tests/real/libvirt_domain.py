@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import time
 from typing import TYPE_CHECKING
 
 import libvirt
@@ -11,6 +13,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from libvirt_daemon import Libvirtd
+
+    from pytest_gracekill.child.unstarted import Child
+
+    Stop = tuple[Callable[[], object], Callable[[], bool]]
 
 #: The domain that is destroyed, and one that has nothing to do with it.
 SAME, OTHER = "same", "other"
@@ -42,13 +48,15 @@ def of_fake(daemon: Libvirtd, name: str, program: str) -> str:
     return _DOMAIN.format(name=name, emulator=daemon.emulator, devices="", qemu=environment)
 
 
-@contextlib.contextmanager
-def other_work(daemon: Libvirtd) -> Iterator[list[Callable[[], object]]]:
-    """What the clients of a manager do all the time, each over a connection of its own.
+class Clients:
+    """What a manager's clients do all the time, each over a connection of its own: `work`.
 
-    The domain `OTHER` is started for it, and destroyed afterwards.
+    ``longest``: by name, for how many seconds the slowest call of each has stood. The domain
+    `OTHER` is there as long as they are.
     """
-    with contextlib.ExitStack() as stack:
+
+    def __init__(self, daemon: Libvirtd, stack: contextlib.ExitStack) -> None:
+        self.longest: dict[str, float] = {}
 
         def connected() -> libvirt.virConnect:
             connection = daemon.connect()
@@ -63,27 +71,55 @@ def other_work(daemon: Libvirtd) -> Iterator[list[Callable[[], object]]]:
             lists.listAllDomains()
 
         def look_up_same() -> None:
-            with _unless_it_is_gone():
-                finds_same.lookupByName(SAME)
+            finds_same.lookupByName(SAME)
 
         def look_up_other() -> None:
             finds_other.lookupByName(OTHER)
 
         def info_of_same() -> None:
-            with _unless_it_is_gone():
-                asks_same.lookupByName(SAME).info()
+            asks_same.lookupByName(SAME).info()
 
         def info_of_other() -> None:
             asks_other.lookupByName(OTHER).info()
 
-        yield [list_all_domains, look_up_same, look_up_other, info_of_same, info_of_other]
+        calls = (list_all_domains, look_up_same, look_up_other, info_of_same, info_of_other)
+        self.work: list[Callable[[], None]] = [self._timed(call) for call in calls]
+
+    def _timed(self, call: Callable[[], None]) -> Callable[[], None]:
+        @functools.wraps(call)
+        def timed() -> None:
+            began = time.monotonic()
+            try:
+                call()
+            except libvirt.libvirtError as error:
+                # a domain of this kind has no definition: destroyed, it is not there any more
+                if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
+                    raise
+            finally:
+                took = time.monotonic() - began
+                self.longest[call.__name__] = max(self.longest.get(call.__name__, 0.0), took)
+
+        return timed
 
 
 @contextlib.contextmanager
-def _unless_it_is_gone() -> Iterator[None]:
-    """A domain of this kind has no definition: destroyed, it is not there any more."""
-    try:
-        yield
-    except libvirt.libvirtError as error:
-        if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
-            raise
+def other_clients(daemon: Libvirtd) -> Iterator[Clients]:
+    """Have others work with the daemon; their connections are closed at the end."""
+    with contextlib.ExitStack() as stack:
+        yield Clients(daemon, stack)
+
+
+def destroy_fake(daemon: Libvirtd, flags: int = 0) -> Callable[[Child], Iterator[Stop]]:
+    """A routine: `virDomainDestroyFlags`, of a domain whose emulator is the fake."""
+
+    def libvirt_destroy(child: Child) -> Iterator[Stop]:
+        with contextlib.closing(daemon.connect()) as connection:
+            domain = connection.createXML(of_fake(daemon, SAME, child.program))
+            yield lambda: domain.destroyFlags(flags), lambda: _is_active(connection, SAME)
+
+    return libvirt_destroy
+
+
+def _is_active(connection: libvirt.virConnect, name: str) -> bool:
+    """What libvirt says of a domain; one that it does not know is none."""
+    return name in (domain.name() for domain in connection.listAllDomains())

@@ -1,0 +1,88 @@
+"""libvirt itself, judged: its own daemon, a domain of it, and the call that destroys the domain.
+
+How long libvirt gives a QEMU, 10 s before SIGKILL, cannot be shortened: one case waits for it with
+the fake as the emulator, and one with a real QEMU. What takes longer still is measured by
+``python tests/real/libvirt_figures.py``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from libvirt_daemon import Libvirtd, missing
+
+WHY_NOT = missing()
+if WHY_NOT is None:
+    from libvirt import VIR_DOMAIN_DESTROY_GRACEFUL
+    from libvirt_domain import Clients, destroy_fake, other_clients
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pytest_gracekill.fixtures import Judge
+
+#: What has to stand still behind a `destroy` that waits, and what may not.
+BEHIND_IT = ("list_all_domains", "look_up_same", "info_of_same")
+APART = ("look_up_other", "info_of_other")
+
+
+@pytest.fixture(scope="module")
+def daemon(request: pytest.FixtureRequest) -> Iterator[Libvirtd]:
+    """One for all tests: what it has asked of a QEMU's binary it asks no more."""
+    if WHY_NOT is not None:
+        required = request.config.getoption("--gracekill-require-qemu", default=False)
+        (pytest.fail if required else pytest.skip)(WHY_NOT)
+    with Libvirtd() as running:
+        yield running
+
+
+@pytest.fixture
+def clients(daemon: Libvirtd) -> Iterator[Clients]:
+    """What the daemon's other clients do meanwhile."""
+    with other_clients(daemon) as working:
+        yield working
+
+
+def stood(clients: Clients, seconds: float) -> None:
+    """They stood behind the call, but for those that have nothing to do with the domain."""
+    for name in BEHIND_IT:
+        assert clients.longest[name] > 0.8 * seconds, clients.longest
+    for name in APART:
+        assert clients.longest[name] < 0.5 * seconds, clients.longest
+
+
+def test_short_flush(daemon: Libvirtd, clients: Clients, gracekill: Judge) -> None:
+    gracekill(destroy_fake(daemon), flush_time=0.5, force=True, contend=clients.work).check()
+
+
+def test_short_flush_graceful(daemon: Libvirtd, clients: Clients, gracekill: Judge) -> None:
+    gracekill(
+        destroy_fake(daemon, VIR_DOMAIN_DESTROY_GRACEFUL),
+        flush_time=0.5,
+        force=False,
+        contend=clients.work,
+    ).check()
+
+
+def test_list_stands_still(daemon: Libvirtd, clients: Clients, gracekill: Judge) -> None:
+    report = gracekill(
+        destroy_fake(daemon, VIR_DOMAIN_DESTROY_GRACEFUL),
+        flush_time=2.0,
+        force=False,
+        contend=clients.work,
+    )
+    assert report.headline() == "gracekill: STALLED"
+    assert "list_all_domains took" in report.verdicts["progress"].evidence
+    stood(clients, 2.0)
+
+
+def test_destroy_loses_data(daemon: Libvirtd, clients: Clients, gracekill: Judge) -> None:
+    report = gracekill(destroy_fake(daemon), flush_time=12.0, force=True, contend=clients.work)
+    words = {verdict.word for verdict in report.verdicts.values() if verdict.status != "ok"}
+    assert words == {"DATA LOST", "KILLED EARLY", "STALLED"}
+    # a fifth of 64 blocks, were it exact: 10 s of 12
+    assert report.disk.lost == list(range(min(report.disk.lost), 64))
+    assert report.result == 0
+    assert report.verdicts["outcome"].status == "ok"
+    stood(clients, 10.0)

@@ -205,7 +205,8 @@ def gracekill(
         request.node.user_properties.extend(trial.properties(report))
         save = request.config.stash[SETTLED]["save"].value
         if save is not None and not report.ok:
-            report.save(trial.evidence_folder(str(save), request.node.nodeid, len(reports)))
+            nodeid = request.node.nodeid
+            report.save(trial.evidence_folder(str(save), nodeid, len(reports)), title=nodeid)
         return report
 
     with folders(tmp_path_factory) as folder:

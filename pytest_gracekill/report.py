@@ -194,16 +194,16 @@ class Report:
 
         raise AssertionError(failure(self, names))
 
-    def save(self, directory: str | Path) -> Path:
-        """Write the evidence: ``history.jsonl`` (JSON lines) and ``report.txt``.
+    def save(self, directory: str | Path, *, title: str = "") -> Path:
+        """Write the evidence: ``history.jsonl`` (JSON lines), ``report.json`` and ``report.txt``.
 
         The directory is made when it is not there; files of an earlier trial in it are replaced.
-        Returns the directory.
+        ``title`` is what it is called there, such as the test. Returns the directory.
         """
+        from pytest_gracekill.render import folder as folders  # noqa: PLC0415 - as above
+
         folder = Path(directory)
-        folder.mkdir(parents=True, exist_ok=True)
-        self.history.write(folder / "history.jsonl")
-        (folder / "report.txt").write_text(f"{self}\n", encoding="utf-8")
+        folders.write(folder, self.history, folders.record_of(self, title), str(self))
         if folder not in self.saved:
             self.saved.append(folder)
         return folder

@@ -1,0 +1,128 @@
+"""The folder of a trial's evidence: what is written into it, and how it is read again.
+
+| file | what it is |
+| --- | --- |
+| `history.jsonl` | every event, one a line (`witness.history`) |
+| `report.json` | verdicts, circumstances, disk (`render.record`) |
+| `report.txt` | the table, for people |
+
+The pictures beside them are made from the first two alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, cast
+
+from pytest_gracekill.errors import UsageError
+from pytest_gracekill.render import record as records
+from pytest_gracekill.render.record import DAMAGES, Called, Disk, Record
+from pytest_gracekill.report import VERDICTS
+from pytest_gracekill.witness import recording
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from os import PathLike
+    from pathlib import Path
+
+    from pytest_gracekill.report import Report
+    from pytest_gracekill.witness.history import Event
+
+HISTORY = "history.jsonl"
+REPORT = "report.json"
+TEXT = "report.txt"
+
+
+class Story(Protocol):
+    """A history, as it was recorded or as it was read back."""
+
+    @property
+    def origin_ns(self) -> int: ...
+
+    def events(self) -> list[Event]: ...
+
+
+class Written(Story, Protocol):
+    """A history that can be written to a file."""
+
+    def write(self, path: str | PathLike[str]) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Saved:
+    """One trial, or one explored failure: what happened, and what was concluded."""
+
+    story: Story
+    record: Record
+
+    def __str__(self) -> str:
+        return str(self.record)
+
+
+def record_of(report: Report, title: str = "") -> Record:
+    """What is kept of a report beside its history."""
+    about = report.circumstances
+    calls = cast("Sequence[Mapping[str, object]]", about.get("calls", ()))
+    return Record(
+        title=title,
+        headline=report.headline(),
+        ok=report.ok,
+        verdicts=tuple(report.verdicts[name] for name in VERDICTS if name in report.verdicts),
+        not_judged=dict(report.not_judged),
+        routine=str(about.get("routine", "")),
+        policy=cast("str | None", about.get("policy")),
+        knobs=cast("Mapping[str, object]", about.get("knobs", {})),
+        flush_total=cast("float | None", about.get("flush_total")),
+        survive=cast("float | None", about.get("survive")),
+        disk=Disk(
+            blocks=cast("int", about.get("blocks", len(report.disk.acknowledged))),
+            acknowledged=len(report.disk.acknowledged),
+            damaged={kind: tuple(getattr(report.disk, kind)) for kind in DAMAGES},
+        ),
+        calls=tuple(
+            Called(
+                actor=str(call["actor"]),
+                called_ns=cast("int", call["called_ns"]),
+                returned_ns=cast("int", call["returned_ns"]),
+                cut_off=bool(call["cut_off"]),
+                told=str(call["told"]),
+            )
+            for call in calls
+        ),
+    )
+
+
+def write(folder: Path, story: Written, record: Record, text: str) -> None:
+    """Write the evidence; the folder is made, files of an earlier trial in it are replaced."""
+    folder.mkdir(parents=True, exist_ok=True)
+    story.write(folder / HISTORY)
+    record.write(folder / REPORT)
+    (folder / TEXT).write_text(f"{text}\n", encoding="utf-8")
+
+
+def load(folder: Path) -> Saved:
+    """Read the evidence of a trial again.
+
+    A folder of a version that wrote no `report.json` has a history, and its verdicts in words only.
+
+    :raises UsageError: there is no evidence, or it is damaged; one error names the file.
+    """
+    if not (folder / HISTORY).is_file():
+        what = "is no folder" if not folder.is_dir() else f"has no {HISTORY}"
+        raise UsageError(f"{folder} {what}: no evidence of a trial was saved there")
+    try:
+        story = recording.load(folder / HISTORY)
+    except OSError as error:
+        raise UsageError(f"{folder / HISTORY} cannot be read: {error}") from error
+    if (folder / REPORT).exists():
+        return Saved(story=story, record=records.load(folder / REPORT))
+    return Saved(story=story, record=_told(folder / TEXT))
+
+
+def _told(path: Path) -> Record:
+    """The headline of a trial whose verdicts were not saved."""
+    try:
+        first = path.read_text(encoding="utf-8").splitlines()[0]
+    except (OSError, UnicodeDecodeError, IndexError):
+        first = "gracekill: what was concluded was not saved"
+    return Record(headline=first, ok=first == "gracekill: ok")

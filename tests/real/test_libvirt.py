@@ -10,9 +10,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from libvirt_daemon import Libvirtd, missing
+from libvirt_daemon import Libvirtd
+from libvirt_needed import WHY_NOT, need_libvirt
 
-WHY_NOT = missing()
 if WHY_NOT is None:
     from libvirt import VIR_DOMAIN_DESTROY_GRACEFUL
     from libvirt_domain import Clients, destroy_fake, other_clients
@@ -30,9 +30,7 @@ APART = ("look_up_other", "info_of_other")
 @pytest.fixture(scope="module")
 def daemon(request: pytest.FixtureRequest) -> Iterator[Libvirtd]:
     """One for all tests: what it has asked of a QEMU's binary it asks no more."""
-    if WHY_NOT is not None:
-        required = request.config.getoption("--gracekill-require-qemu", default=False)
-        (pytest.fail if required else pytest.skip)(WHY_NOT)
+    need_libvirt(request.config)
     with Libvirtd() as running:
         yield running
 

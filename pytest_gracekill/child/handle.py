@@ -36,13 +36,21 @@ def spawn(knobs: Knobs, directory: Path, *, stdout: int = subprocess.DEVNULL) ->
 class FakeQemu:
     """A fake QEMU that has been started; `spawn` and the fixture `fake_qemu` return it."""
 
-    def __init__(self, launched: Launched) -> None:
+    #: What it is, in messages.
+    _kind = "fake"
+
+    def __init__(
+        self,
+        launched: Launched,
+        *,
+        journal: Journal | None = None,
+        ending: type[Ending] = Ending,
+    ) -> None:
         prepared, directory = launched.prepared, launched.prepared.directory
-        self.knobs = prepared.knobs
         self.dir = directory
         self.pid = launched.pid
         self.pidfd = launched.pidfd
-        self.journal = Journal(directory / "journal")
+        self.journal = Journal(directory / "journal") if journal is None else journal
         self.disk = Disk(directory / "disk", self.journal)
         self.mark = directory / "mark"
         #: The path of the QMP socket, for `qemu.qmp` or any other client; None without `qmp=True`.
@@ -53,7 +61,12 @@ class FakeQemu:
         self._first_pidfd = launched.first_pidfd
         self._owner = os.getpid()
         self._closed = False
-        self._ending = Ending(launched, self.journal)
+        self._ending = ending(launched, self.journal)
+
+    @property
+    def knobs(self) -> Knobs:
+        """What it was asked to be."""
+        return self._prepared.knobs
 
     @property
     def popen(self) -> subprocess.Popen[bytes] | None:
@@ -94,7 +107,9 @@ class FakeQemu:
         ended = self._ending.wait(timeout)
         if ended is None:
             state = marks.state(self.pid) or "gone"
-            raise TimeoutError(f"fake pid {self.pid} (state {state}) still runs after {timeout} s")
+            raise TimeoutError(
+                f"{self._kind} pid {self.pid} (state {state}) still runs after {timeout} s"
+            )
         return ended
 
     def processes(self) -> list[int]:
@@ -189,4 +204,4 @@ class FakeQemu:
 
     def __repr__(self) -> str:
         state = "alive" if not self._closed and self.alive else str(self.exit)
-        return f"<FakeQemu pid {self.pid}, {self.knobs.topology}, {state}>"
+        return f"<{type(self).__name__} pid {self.pid}, {self.knobs.topology}, {state}>"

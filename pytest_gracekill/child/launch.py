@@ -115,7 +115,7 @@ def prepare(knobs: Knobs, directory: Path) -> Prepared:
     try:
         # both ends, so that it never reads as ended
         ready = os.open(directory / "ready", os.O_RDWR | os.O_NONBLOCK)
-        qmp = _socket_path(directory) if knobs.qmp else None
+        qmp = socket_path(directory) if knobs.qmp else None
         literals = programfile.write(
             program,
             knobs,
@@ -142,7 +142,7 @@ def prepare(knobs: Knobs, directory: Path) -> Prepared:
     )
 
 
-def _socket_path(directory: Path) -> Path:
+def socket_path(directory: Path) -> Path:
     """A path that fits into a UNIX socket's address, which the folder's own may not."""
     path = directory / "qmp"
     if len(os.fsencode(path)) <= LONGEST_SOCKET_PATH:

@@ -36,6 +36,7 @@ from .launch import LONGEST_SOCKET_PATH
 from .nbd_gate import Gate, Pace
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from .nbd_wire import Link, Request
@@ -82,6 +83,10 @@ class NbdServer:
         self.socket = socket
         #: Every write, zeroing, trim and flush, in the order in which they ended.
         self.served: list[Served] = []
+        #: Called in a thread of the server's: with each request that changes the disk, or says good
+        #: bye, when it comes, and with what became of it.
+        self.on_met: Callable[[Request], object] = lambda _: None
+        self.on_served: Callable[[Served], object] = lambda _: None
         #: What went wrong with the file, one line each; the client was told EIO.
         self.problems: list[str] = []
         self._pace = Pace()
@@ -182,6 +187,8 @@ class NbdServer:
 
     def _answer(self, link: Link, request: Request) -> bool:
         """Serve one request; False when it was the last."""
+        if request.command != wire.READ:
+            self.on_met(request)
         if request.command == wire.DISC:
             return False
         if request.command == wire.READ:
@@ -198,16 +205,16 @@ class NbdServer:
             error = self._apply(request)
             applied = not error
         finally:
-            self.served.append(
-                Served(
-                    kind=wire.NAMES[request.command],
-                    offset=request.offset,
-                    length=request.length,
-                    met_ns=met,
-                    done_ns=time.monotonic_ns(),
-                    applied=applied,
-                )
+            served = Served(
+                kind=wire.NAMES[request.command],
+                offset=request.offset,
+                length=request.length,
+                met_ns=met,
+                done_ns=time.monotonic_ns(),
+                applied=applied,
             )
+            self.served.append(served)
+            self.on_served(served)
         wire.reply(link, request, error)
         if slow > 0:
             self._pace.answered(time.monotonic())
@@ -216,8 +223,7 @@ class NbdServer:
     def _hold(self, link: Link, request: Request) -> float:
         """Keep a request for as long as the gate, and the delay, have it; returns the delay."""
         link.check()  # what was sent before a hang-up may still be read after it
-        while not self.gate.passes():
-            link.wait(fd=self.gate.fileno())
+        self._stand(link)
         slow = self.flush_delay if request.command == wire.FLUSH else self.write_delay
         if request.fua:
             slow += self.flush_delay
@@ -225,6 +231,18 @@ class NbdServer:
             link.wait(until=self._pace.due(time.monotonic(), slow))
         link.check()
         return slow
+
+    def _stand(self, link: Link) -> None:
+        """Stand before the gate until it lets through."""
+        if self.gate.passes():
+            return
+        since = time.monotonic()
+        try:
+            link.wait(fd=self.gate.fileno())
+            while not self.gate.passes():
+                link.wait(fd=self.gate.fileno())
+        finally:
+            self.gate.stood += time.monotonic() - since
 
     # -- the file
 

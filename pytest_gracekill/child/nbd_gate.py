@@ -16,6 +16,8 @@ class Gate:
     def __init__(self) -> None:
         #: Set when a request has come to stand before the gate, cleared by `hold`.
         self.seen = threading.Event()
+        #: Seconds for which requests have stood before the gate, but for one that still does.
+        self.stood = 0.0
         self._lock = threading.Lock()
         self._held = False
         self._let = 0

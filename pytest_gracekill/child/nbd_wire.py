@@ -195,6 +195,42 @@ def next_request(link: Link) -> Request:
     )
 
 
+def ask_export(sock: socket.socket, name: str) -> None:
+    """The client's side: ask for an export by its name. The socket has its timeout.
+
+    :raises ConnectionError: the server is none, or has no such export.
+    """
+    greeting = _exactly(sock, 18)
+    if greeting[:16] != struct.pack(">QQ", _INIT, _OPTION):
+        raise ConnectionError(f"no NBD server: it says {greeting!r}")
+    data = struct.pack(">I", len(name)) + name.encode() + bytes(2)
+    head = struct.pack(">IQII", _FIXED_NEWSTYLE | _NO_ZEROES, _OPTION, _GO, len(data))
+    sock.sendall(head + data)
+    kind = 0
+    while kind != _ACK:
+        _, _, kind, length = struct.unpack(">QIII", _exactly(sock, 20))
+        told = _exactly(sock, length)
+        if kind & 1 << 31:
+            raise ConnectionError(f"no NBD export {name}: {told.decode(errors='replace')}")
+
+
+def ask(sock: socket.socket, command: int, offset: int = 0, data: bytes = b"") -> int:
+    """The client's side: have one request served; returns the error, 0 for none."""
+    sock.sendall(struct.pack(">IHHQQI", _REQUEST, 0, command, 0, offset, len(data)) + data)
+    _, error, _ = struct.unpack(">IIQ", _exactly(sock, 16))
+    return int(error)
+
+
+def _exactly(sock: socket.socket, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        part = sock.recv(size - len(data))
+        if not part:
+            raise ConnectionError("the NBD server has hung up")
+        data += part
+    return data
+
+
 def reply(link: Link, request: Request, error: int, data: bytes = b"") -> None:
     """Answer a request; ``error`` is 0, or what went wrong, and then there is no data."""
     link.send(struct.pack(">IIQ", _SIMPLE, error, request.handle) + data)

@@ -6,7 +6,8 @@ write end closes, however that came, the kernel sends SIGKILL, to stopped proces
 written to the FIFO does the same. The owner of the signal belongs to the open file description,
 so a fork()ed process has to open its own.
 
-What it cannot see: a process that closed the descriptor, or that has replaced itself by exec.
+What it cannot see: a process that closed the descriptor, or that has replaced itself by exec; one
+that called `keep` before its exec still is the owner, whatever program it runs now.
 """
 
 import fcntl
@@ -45,6 +46,10 @@ class Lifeline:
             os._exit(ORPHAN)
         if inherited >= 0:
             os.close(inherited)
+
+    def keep(self) -> None:
+        """Hold the mark over an exec, too."""
+        os.set_inheritable(self._fd, True)  # noqa: FBT003  # its signature
 
 
 def tell(path: str, line: str) -> None:

@@ -53,7 +53,7 @@ def write(
         "pid_file": str(pid_file.absolute()),
         "qmp": "" if qmp is None else str(qmp.absolute()),
     }
-    text = _TEMPLATE.format(shebang=_shebang(), child=str(Path(__file__).parent), literals=literals)
+    text = _TEMPLATE.format(shebang=shebang(), child=str(Path(__file__).parent), literals=literals)
     path.write_text(text, encoding="utf-8", errors="surrogateescape")
     path.chmod(0o755)
     return literals
@@ -70,7 +70,7 @@ def _interpreter() -> str:
     return sys.executable
 
 
-def _shebang() -> str:
+def shebang() -> str:
     line = f"#!{_interpreter()} -IS"  # the kernel hands over what follows as one argument
     if " " not in _interpreter() and len(line) <= _LONGEST_SHEBANG:
         return line

@@ -27,11 +27,15 @@ _WROTE = re.compile(rf"^wrote {CLUSTER}/{CLUSTER} bytes at offset (\d+)$", re.MU
 
 
 class ByMonitor:
-    """Writes by ``qemu-io`` commands; the line of each acknowledgement is in ``stdout``."""
+    """Writes by ``qemu-io`` commands; the line of each acknowledgement is in ``stdout``.
 
-    def __init__(self, monitor: Monitor, stdout: Path) -> None:
+    ``disk``: as the command takes it, a block node, or ``-d`` and a device.
+    """
+
+    def __init__(self, monitor: Monitor, stdout: Path, disk: str = NODE) -> None:
         self._monitor = monitor
         self._stdout = stdout
+        self._disk = disk
 
     def write(self, blocks: Iterable[int], deadline: float) -> list[int]:
         """Write blocks; returns those that were acknowledged."""
@@ -54,7 +58,7 @@ class ByMonitor:
         commands: list[Message] = [
             {
                 "execute": "human-monitor-command",
-                "arguments": {"command-line": f'qemu-io {NODE} "{order}"'},
+                "arguments": {"command-line": f'qemu-io {self._disk} "{order}"'},
             }
             for order in orders
         ]

@@ -74,7 +74,7 @@ def start(knobs: RealKnobs, directory: Path) -> Started:
         try:
             started = _start(knobs, directory, program, deadline, undo)
         except OSError as error:
-            raise StartError(_account(str(error), directory)) from error
+            raise StartError(account(str(error), directory)) from error
         undo.pop_all()
         return started
 
@@ -90,7 +90,7 @@ def _start(
     server = NbdServer(image)
     undo.callback(server.close)
     server.on_met, server.on_served = record.met, record.served
-    prepared = _prepare(knobs, directory)
+    prepared = prepare(knobs, directory)
     undo.callback(prepared.discard)
     with ExitStack() as theirs:  # closed here when QEMU has them
         disk = theirs.enter_context(server.connect())
@@ -117,8 +117,8 @@ def _start(
             guest = ByExport(client)
         else:
             guest = ByMonitor(monitor, directory / "stdout")
-    _dirty(knobs, guest, record, deadline)
-    _slow_down(knobs, server)
+    make_dirty(knobs, guest, record, deadline)
+    slow_down(knobs, server)
     record.ready()
     monitor.watch()
     return Started(
@@ -129,11 +129,12 @@ def _start(
         server=server,
         monitor=monitor,
         guest=guest,
-        version=_version(greeting),
+        version=version_of(greeting),
     )
 
 
-def _prepare(knobs: RealKnobs, directory: Path) -> Prepared:
+def prepare(knobs: RealKnobs, directory: Path) -> Prepared:
+    """Make what the process is known and heard by: the mark, and the FIFO for its pid."""
     os.mkfifo(directory / "ready", 0o600)
     mark = Mark(directory / "mark")
     try:
@@ -233,7 +234,7 @@ def _end(popen: subprocess.Popen[bytes], *pidfds: int) -> None:
             os.close(pidfd)
 
 
-def _dirty(
+def make_dirty(
     knobs: RealKnobs, guest: ByMonitor | ByExport, record: RealRecord, deadline: float
 ) -> None:
     """Write everything, and flush what the guest is to have flushed; each must be acknowledged."""
@@ -249,7 +250,7 @@ def _dirty(
             guest.flush(deadline)
 
 
-def _slow_down(knobs: RealKnobs, server: NbdServer) -> None:
+def slow_down(knobs: RealKnobs, server: NbdServer) -> None:
     """Have the flush take its time: it writes each dirty table, and the refcounts."""
     writes = knobs.blocks - knobs.flushed + (2 if knobs.lazy_refcounts else 1)
     server.write_delay = knobs.seconds / writes
@@ -257,14 +258,15 @@ def _slow_down(knobs: RealKnobs, server: NbdServer) -> None:
         server.gate.hold()
 
 
-def _version(greeting: dict[str, object]) -> str:
+def version_of(greeting: dict[str, object]) -> str:
+    """QEMU's version, as "7.2.22", by its greeting."""
     said = greeting["QMP"]
     assert isinstance(said, dict)
     numbers = said["version"]["qemu"]
     return f"{numbers['major']}.{numbers['minor']}.{numbers['micro']}"
 
 
-def _account(what: str, directory: Path) -> str:
+def account(what: str, directory: Path) -> str:
     """What happened, with everything that QEMU left behind about it."""
     kept = directory / "stderr"
     said = kept.read_text(encoding="utf-8", errors="replace").strip() if kept.exists() else ""

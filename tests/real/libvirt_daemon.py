@@ -50,11 +50,11 @@ stdio_handler = "file"
 clear_emulator_capabilities = 0
 """
 
-#: Where a real QEMU is wanted, and for every question about the binary, it is one; a domain whose
-#: environment has FAKE_QEMU is that fake.
+#: The emulator of every domain: the program that the domain's environment names. What libvirt asks
+#: of a binary has no domain, and a real QEMU answers that.
 EMULATOR = f"""\
 #!/bin/sh
-exec "${{FAKE_QEMU:-{QEMU}}}" "$@"
+exec "${{VM_PROGRAM:-{QEMU}}}" "$@"
 """
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from libvirt_daemon import Libvirtd
 
+    from pytest_gracekill.child.real_managed import RealChild
     from pytest_gracekill.child.unstarted import Child
 
     Stop = tuple[Callable[[], object], Callable[[], bool]]
@@ -34,7 +35,13 @@ _DOMAIN = """\
   <qemu:commandline>{qemu}</qemu:commandline>
 </domain>
 """
-_ENVIRONMENT = '<qemu:env name="FAKE_QEMU" value="{program}"/>'
+_PROGRAM = '<qemu:env name="VM_PROGRAM" value="{program}"/>'
+_DISK = """
+    <disk type="network" device="disk">
+      <driver name="qemu" type="qcow2"/>
+      <source protocol="nbd"><host transport="unix" socket="{disk}"/></source>
+      <target dev="vda" bus="virtio"/>
+    </disk>"""
 
 
 def plain(daemon: Libvirtd, name: str) -> str:
@@ -42,10 +49,16 @@ def plain(daemon: Libvirtd, name: str) -> str:
     return _DOMAIN.format(name=name, emulator=daemon.emulator, devices="", qemu="")
 
 
-def of_fake(daemon: Libvirtd, name: str, program: str) -> str:
-    """A domain whose emulator is the fake that ``program`` starts."""
-    environment = _ENVIRONMENT.format(program=program)
-    return _DOMAIN.format(name=name, emulator=daemon.emulator, devices="", qemu=environment)
+def of_fake(daemon: Libvirtd, name: str, child: Child) -> str:
+    """A domain whose emulator is the fake."""
+    program = _PROGRAM.format(program=child.program)
+    return _DOMAIN.format(name=name, emulator=daemon.emulator, devices="", qemu=program)
+
+
+def of_real(daemon: Libvirtd, name: str, child: RealChild) -> str:
+    """A domain of a real QEMU, whose disk is the slow one."""
+    program, disk = _PROGRAM.format(program=child.program), _DISK.format(disk=child.disk)
+    return _DOMAIN.format(name=name, emulator=daemon.emulator, devices=disk, qemu=program)
 
 
 class Clients:
@@ -114,8 +127,30 @@ def destroy_fake(daemon: Libvirtd, flags: int = 0) -> Callable[[Child], Iterator
 
     def libvirt_destroy(child: Child) -> Iterator[Stop]:
         with contextlib.closing(daemon.connect()) as connection:
-            domain = connection.createXML(of_fake(daemon, SAME, child.program))
+            domain = connection.createXML(of_fake(daemon, SAME, child))
             yield lambda: domain.destroyFlags(flags), lambda: _is_active(connection, SAME)
+
+    return libvirt_destroy
+
+
+def start_real(daemon: Libvirtd) -> Callable[[RealChild], object]:
+    """Start a domain of a real QEMU whose disk is the slow one: for `real_qemu(start=...)`."""
+
+    def start(child: RealChild) -> None:
+        with contextlib.closing(daemon.connect()) as connection:
+            # paused: it has nothing to do, and would do that all the time
+            connection.createXML(of_real(daemon, SAME, child), libvirt.VIR_DOMAIN_START_PAUSED)
+
+    return start
+
+
+def destroy_real(daemon: Libvirtd, flags: int = 0) -> Callable[[int], int]:
+    """A routine: `virDomainDestroyFlags`, of the domain that runs."""
+
+    def libvirt_destroy(pid: int) -> int:
+        with contextlib.closing(daemon.connect()) as connection:
+            result: int = connection.lookupByName(SAME).destroyFlags(flags)
+            return result
 
     return libvirt_destroy
 

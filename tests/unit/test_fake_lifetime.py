@@ -229,7 +229,7 @@ def test_an_interpreter_with_a_long_name_or_a_space_still_runs_the_program_file(
     interpreter.symlink_to(sys.executable)
     monkeypatch.setattr(sys, "executable", str(interpreter))
     program = tmp_path / "program"
-    program.write_text(f"{programfile._shebang()}\nimport sys\nprint(sys.flags.isolated)\n")
+    program.write_text(f"{programfile.shebang()}\nimport sys\nprint(sys.flags.isolated)\n")
     program.chmod(0o755)
     done = subprocess.run([program], capture_output=True, timeout=20, check=True)
     assert done.stdout == b"1\n"

@@ -1,0 +1,162 @@
+"""Measure what the installed libvirt does to a VM, and write the tables of `docs/libvirt.md`.
+
+``python tests/real/libvirt_figures.py``: each case in a process and with a daemon of its own, some
+at once, since nearly all of it is waiting. The figures go into `docs/libvirt.json`, from which
+`docs/generate.py` makes the page's tables.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
+
+from libvirt_daemon import QEMU, Libvirtd, missing  # noqa: E402 - this is a script
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pytest_gracekill import Report
+
+FIGURES = ROOT / "docs" / "libvirt.json"
+PAGE = ROOT / "docs" / "libvirt.md"
+
+BLOCKS = 32
+#: By call: its flags, whether it may send SIGKILL, and the flush times in seconds.
+CALLS: dict[str, tuple[int, bool, tuple[float, ...]]] = {
+    "destroy": (0, True, (5.0, 14.0)),
+    "destroy --graceful": (1, False, (14.0, 30.0)),
+}
+VMS = ("real", "fake")
+LONGEST = 120.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """What one trial said; times in seconds, ``longest`` by what other clients have asked."""
+
+    call: str
+    vm: str
+    flush_time: float
+    returned: float
+    result: str
+    lost: int
+    words: str
+    sequence: str
+    longest: dict[str, float]
+    text: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.call}, {self.vm} QEMU, {self.flush_time:g} s: {self.result} after"
+            f" {self.returned:.1f} s, {self.lost} of {BLOCKS} lost; {self.words}; {self.sequence}"
+        )
+
+
+def measure(call: str, vm: str, flush_time: float, folder: Path) -> Cell:
+    """Run one trial in this process."""
+    from libvirt_domain import judged, other_clients
+
+    flags, force, _ = CALLS[call]
+    with Libvirtd() as daemon, other_clients(daemon) as clients:
+        report: Report = judged(
+            daemon,
+            vm,
+            folder,
+            flags=flags,
+            force=force,
+            flush_time=flush_time,
+            blocks=BLOCKS,
+            contend=clients.work,
+        )
+    return Cell(
+        call=call,
+        vm=vm,
+        flush_time=flush_time,
+        returned=round(report.elapsed, 1),
+        result=str(report.calls[0]),
+        lost=len(report.disk.lost),
+        words=report.headline().removeprefix("gracekill: "),
+        sequence=report.verdicts["escalation"].evidence,
+        longest={name: round(seconds, 3) for name, seconds in clients.longest.items()},
+        text=str(report),
+    )
+
+
+def versions() -> dict[str, str]:
+    """Of libvirt, and of QEMU, with what their packagers call them."""
+    with Libvirtd() as daemon:
+        found = re.search(r"libvirt version: (\S+?)(?:, package: (\S+))?( |$)", daemon.log())
+    assert found is not None
+    said = subprocess.run([QEMU, "-version"], capture_output=True, text=True, check=True).stdout
+    libvirt = found[1] + (f" ({found[2]})" if found[2] else "")
+    return {"libvirt": libvirt, "qemu": said.splitlines()[0].removeprefix("QEMU emulator version ")}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure everything, and write it."""
+    parser = argparse.ArgumentParser(
+        prog="python tests/real/libvirt_figures.py", description=__doc__
+    )
+    parser.add_argument("--jobs", type=int, default=4, metavar="N", help="trials at once (4)")
+    # one trial, as this command starts itself for each
+    parser.add_argument(
+        "--cell", nargs=3, metavar=("CALL", "VM", "SECONDS"), help=argparse.SUPPRESS
+    )
+    chosen = parser.parse_args(arguments)
+    if (reason := missing()) is not None:
+        _say(reason)
+        return 2
+    if chosen.cell:
+        call, vm, seconds = chosen.cell
+        with tempfile.TemporaryDirectory(prefix="gracekill-figures-") as folder:
+            cell = measure(call, vm, float(seconds), Path(folder))
+        _say(json.dumps(dataclasses.asdict(cell)))
+        return 0
+    wanted = [
+        (call, vm, time) for call, (_, _, times) in CALLS.items() for time in times for vm in VMS
+    ]
+    with ThreadPoolExecutor(chosen.jobs) as pool:
+        # those that take longest first
+        order = sorted(wanted, key=lambda case: -case[2])
+        cells = dict(zip(order, pool.map(_started, order), strict=True))
+    kept = {
+        "blocks": BLOCKS,
+        "versions": versions(),
+        "rows": [dataclasses.asdict(cells[case]) for case in wanted],
+    }
+    FIGURES.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+    from docs import generate
+
+    PAGE.write_text(generate.with_regions(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    _say(f"written: {FIGURES.relative_to(ROOT)}, {PAGE.relative_to(ROOT)}")
+    return 0
+
+
+def _started(case: tuple[str, str, float]) -> Cell:
+    command = [sys.executable, __file__, "--cell", *map(str, case)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LONGEST, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{case}: exit {done.returncode}\n{done.stderr}")
+    cell = Cell(**json.loads(done.stdout.splitlines()[-1]))
+    _say(str(cell))
+    return cell
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)  # noqa: T201 - the command's output, a line as soon as it is known
+
+
+if __name__ == "__main__":
+    sys.exit(main())

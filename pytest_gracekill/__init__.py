@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pytest_gracekill.child.disk import Audit
     from pytest_gracekill.child.handle import FakeQemu
     from pytest_gracekill.child.knobs import Crash, Stall, Stop
+    from pytest_gracekill.child.real_qemu import RealQemu
     from pytest_gracekill.child.unstarted import Child
     from pytest_gracekill.errors import StartError, UsageError
     from pytest_gracekill.report import Report, Verdict
@@ -38,6 +39,7 @@ __all__ = [
     "KillFlags",
     "KillPolicy",
     "KillResult",
+    "RealQemu",
     "Report",
     "Stall",
     "StartError",
@@ -61,6 +63,7 @@ _HOME = {
     "KillFlags": "routine.flags",
     "KillPolicy": "routine.policy",
     "KillResult": "routine.result",
+    "RealQemu": "child.real_qemu",
     "Report": "report",
     "Stall": "child.knobs",
     "StartError": "errors",

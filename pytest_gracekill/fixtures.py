@@ -1,4 +1,4 @@
-"""The fixtures ``gracekill``, ``fake_qemu``, ``kill_routine``: they read values, hand them on."""
+"""The fixtures ``gracekill``, ``fake_qemu``, ``real_qemu``, ``kill_routine``: values, handed on."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_gracekill.child.handle import FakeQemu
+    from pytest_gracekill.child.real_managed import RealChild
+    from pytest_gracekill.child.real_qemu import RealQemu
     from pytest_gracekill.choreography import Point
     from pytest_gracekill.report import Report
     from pytest_gracekill.routine.external import External
@@ -49,6 +51,14 @@ class StartFake(Protocol):
     """What the ``fake_qemu`` fixture is."""
 
     def __call__(self, **knobs: object) -> FakeQemu: ...
+
+
+class StartReal(Protocol):
+    """What the ``real_qemu`` fixture is. ``start``: who starts QEMU, if it is not the fixture."""
+
+    def __call__(
+        self, *, start: Callable[[RealChild], object] | None = ..., **knobs: object
+    ) -> RealQemu: ...
 
 
 class Judge(Protocol):
@@ -154,6 +164,59 @@ def fake_qemu(
 
     with folders(tmp_path_factory) as folder, ExitStack() as stack:
         yield start
+
+
+@pytest.fixture
+def real_qemu(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[StartReal]:
+    """Start real QEMUs: ``gracekill(vm=real_qemu(flush_time=2.4))`` judges a routine on one.
+
+    It is ``qemu-system-x86_64 -machine none`` (or, with ``program="storage-daemon"``, that) with a
+    qcow2 image on a disk that takes ``flush_time`` seconds for what QEMU writes when it is stopped,
+    or for ever (``gate="held"``). The handle is that of a fake, with a ``.gate`` besides. With
+    ``start=callable`` a manager starts it: the callable gets ``program``, to be run in QEMU's place,
+    and ``disk``, the UNIX socket at which an NBD server has the qcow2 disk. Where QEMU is not
+    installed the test is skipped, or fails with ``--gracekill-require-qemu``.
+    """
+    _needs_linux()
+    from pytest_gracekill import trial  # noqa: PLC0415 - loaded when it is used
+    from pytest_gracekill.child import real_knobs  # noqa: PLC0415
+    from pytest_gracekill.child.real_managed import spawn_by  # noqa: PLC0415
+    from pytest_gracekill.child.real_programs import MissingQemuError  # noqa: PLC0415
+    from pytest_gracekill.child.real_qemu import spawn  # noqa: PLC0415
+
+    def begin(*, start: Callable[[RealChild], object] | None = None, **knobs: object) -> RealQemu:
+        __tracebackhide__ = True
+        try:
+            return spawned(start, knobs)
+        except MissingQemuError as error:
+            required = request.config.stash[SETTLED]["require_qemu"]
+            if required.value:
+                pytest.fail(f"{error.what}; it is required by {required.source}", pytrace=False)
+            pytest.skip(error.what)
+        except UsageError as error:
+            # the user's line is what is wrong, not ours
+            raise error.with_traceback(None) from None
+
+    def spawned(start: Callable[[RealChild], object] | None, knobs: dict[str, object]) -> RealQemu:
+        merged = arguments_of(request, knobs)
+        names = real_knobs.names()
+        for name, value in merged.items():
+            if name not in names and value.source == "the call":
+                raise settings.unknown(name, names, value.source)
+        chosen = {name: value for name, value in merged.items() if name in names}
+        if "topology" not in chosen and start is None:
+            chosen["topology"] = trial.topology_for(*routine_of(request))
+        values = {name: value.value for name, value in chosen.items()}
+        sources = {name: value.source for name, value in chosen.items()}
+        checked = real_knobs.RealKnobs.from_values(values, sources)
+        vm = spawn(checked, folder()) if start is None else spawn_by(start, checked, folder())
+        stack.callback(vm.close)
+        return vm
+
+    with folders(tmp_path_factory) as folder, ExitStack() as stack:
+        yield begin
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from pytest_gracekill.fixtures import (
     fake_qemu,
     gracekill,
     kill_routine,
+    real_qemu,
 )
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     import pytest_timeout
 
-__all__ = ["fake_qemu", "gracekill", "kill_routine"]
+__all__ = ["fake_qemu", "gracekill", "kill_routine", "real_qemu"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

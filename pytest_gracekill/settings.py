@@ -221,6 +221,15 @@ SETTINGS = {
             check=_scope,
         ),
         Setting(
+            name="require_qemu",
+            default=False,
+            metavar="BOOL",
+            help="a test of real_qemu fails where QEMU is not installed, rather than being skipped",
+            parse=lambda text: _TRUTH.get(text.strip().lower(), text),
+            check=_truth,
+            switches={"--gracekill-require-qemu": True},
+        ),
+        Setting(
             name="save",
             default=None,
             metavar="DIR",
@@ -233,7 +242,7 @@ SETTINGS = {
 
 
 #: What concerns the session, and is no argument of a trial.
-SESSION_ONLY = frozenset(("routine", "stop", "save"))
+SESSION_ONLY = frozenset(("routine", "stop", "save", "require_qemu"))
 
 
 def parsed(setting: Setting, text: str, source: str) -> Value:

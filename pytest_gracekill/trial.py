@@ -72,6 +72,12 @@ def default_topology(routine: Adapted) -> str:
     return "child" if _owns_child(routine) else "reaped"
 
 
+def topology_for(routine: object, source: str) -> Value:
+    """The default topology of a VM that is started before the trial, for this routine."""
+    adapted = adapt(routine, source)
+    return Value(value=default_topology(adapted), source=f"the routine's {adapted.kind!r}")
+
+
 def _owns_child(routine: Adapted) -> bool:
     return routine.kind in ("popen", "process") or routine.starts_the_vm
 
@@ -246,10 +252,7 @@ def _acts_cannot(adapted: Adapted, given: Callable[[str], object]) -> str | None
 
 def _knobs(adapted: Adapted, values: Mapping[str, Value], names: Iterable[str]) -> Knobs:
     chosen = {name: value for name, value in values.items() if name in names}
-    chosen.setdefault(
-        "topology",
-        Value(value=default_topology(adapted), source=f"the routine's {adapted.kind!r}"),
-    )
+    chosen.setdefault("topology", topology_for(adapted.routine, adapted.source))
     return Knobs.from_values(
         {name: value.value for name, value in chosen.items()},
         {name: value.source for name, value in chosen.items()},

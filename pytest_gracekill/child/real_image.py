@@ -31,7 +31,9 @@ CLUSTER = 4096
 STRIDE = CLUSTER // 8 * CLUSTER
 """Bytes below one L2 table: each block is in a table of its own."""
 
-_VIRTUAL = 512 * STRIDE
+# QEMU writes its cache of tables in the order of their places there, which they get by a hash of
+# their offsets; as large as this, nothing wraps around, and blocks become durable from the first on
+_VIRTUAL = 4096 * STRIDE
 _FILE = 64 << 20  # an NBD export cannot grow
 _BEFORE = 0xEE  # what the first clusters hold
 _PATTERNS = 199

@@ -57,9 +57,9 @@ class RealKnobs:
 
     @property
     def seconds(self) -> float:
-        """How long the flush takes, once nothing holds it."""
+        """How long the flush takes, once nothing holds it; what is durable needs none."""
         if self.flush_time is None:
-            return 0.0 if self.gate == "held" else 1.0
+            return 0.0 if self.gate == "held" or self.flushed == self.blocks else 1.0
         return float(self.flush_time)
 
     def as_fake(self, *, held: bool, stood: float) -> Knobs:
@@ -108,6 +108,12 @@ def _check(values: Mapping[str, object], sources: Mapping[str, str]) -> None:
             f"flushed={flushed} with blocks={blocks}: more than were written",
             source=sources.get("flushed", _CALL),
         )
+    if flushed == blocks and merged["flush_time"]:
+        raise UsageError(
+            f"flush_time={merged['flush_time']!r} with flushed={flushed} of {blocks} blocks:"
+            " nothing is left to be flushed",
+            source=sources.get("flush_time", _CALL),
+        )
     if merged["reuse_pid"] and merged["topology"] != "reaped":
         raise UsageError(
             f"reuse_pid=True with topology={merged['topology']!r}: only a pid that somebody else"
@@ -138,7 +144,7 @@ MEANINGS: Mapping[str, str] = MappingProxyType(
     {
         "flush_time": (
             "seconds from the stop request to the last block on disk; default 1.0, and 0.0 behind"
-            ' a gate that is "held"'
+            ' a gate that is "held", or where the guest has flushed everything'
         ),
         "blocks": f"number of clusters that the guest has written, 1 to {MOST_BLOCKS}",
         "flushed": "how many of them, the first ones, the guest has flushed itself since",

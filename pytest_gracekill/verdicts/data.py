@@ -83,7 +83,7 @@ def _unknown(evidence: Evidence, *, damaged: bool) -> str | None:
         return None
     # the flush got the time that it needs and more: then the loss is not the routine's
     return (
-        f"the fake needs {needed:.2f} s and was given {given:.2f} s, and was still behind: the"
+        f"the VM needs {needed:.2f} s and was given {given:.2f} s, and was still behind: the"
         f" machine was too busy; lost: {ranges(evidence.audit.lost)}"
     )
 

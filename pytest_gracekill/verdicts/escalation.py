@@ -93,7 +93,9 @@ def _request(entry: Entry) -> str:
     """What the VM was asked, by its journal."""
     if entry.event == "qmp":
         return f"QMP {entry.fields['command']}"
-    return signal_name(int(str(entry.fields["signal"])))
+    number = int(str(entry.fields["signal"]))
+    # a real storage daemon does not tell by what it was stopped
+    return signal_name(number) if number else "a stop request"
 
 
 def _stranger(evidence: Evidence) -> Finding | None:

@@ -274,7 +274,7 @@ def test_the_built_in_routine_passes_every_case(run: Callable[..., pytest.RunRes
     }
     bad = {name: verdict for name, verdict in rows.items() if verdict not in ("ok", "skipped")}
     # a machine that lets the VM itself stand still is told so, and is not the routine's doing
-    starved = "the fake needs" in done.stdout.str() and "machine was too busy" in " ".join(
+    starved = "the VM needs" in done.stdout.str() and "machine was too busy" in " ".join(
         done.stdout.str().split()
     )
     assert not bad or (starved and set(bad.values()) == {"UNKNOWN"} and len(bad) < 3), bad

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,10 +25,16 @@ sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
 from libvirt_daemon import QEMU, Libvirtd, missing  # noqa: E402 - this is a script
 
+from docs import generate  # noqa: E402
+from pytest_gracekill import lab, settings, trial  # noqa: E402
+from pytest_gracekill.child.real_knobs import RealKnobs  # noqa: E402
+from pytest_gracekill.child.real_managed import spawn_by  # noqa: E402
+
+if missing() is None:
+    import libvirt_domain
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from pytest_gracekill import Report
 
 FIGURES = ROOT / "docs" / "libvirt.json"
 PAGE = ROOT / "docs" / "libvirt.md"
@@ -40,6 +47,7 @@ CALLS: dict[str, tuple[int, bool, tuple[float, ...]]] = {
 }
 VMS = ("real", "fake")
 LONGEST = 120.0
+SOURCE = "python tests/real/libvirt_figures.py"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,19 +74,27 @@ class Cell:
 
 def measure(call: str, vm: str, flush_time: float, folder: Path) -> Cell:
     """Run one trial in this process."""
-    from libvirt_domain import judged, other_clients
-
     flags, force, _ = CALLS[call]
-    with Libvirtd() as daemon, other_clients(daemon) as clients:
-        report: Report = judged(
-            daemon,
-            vm,
-            folder,
-            flags=flags,
-            force=force,
-            flush_time=flush_time,
-            blocks=BLOCKS,
-            contend=clients.work,
+    with Libvirtd() as daemon, ExitStack() as stack:
+        clients = stack.enter_context(libvirt_domain.other_clients(daemon))
+        asked: dict[str, object] = {"force": force, "contend": clients.work}
+        routine: object
+        if vm == "fake":
+            routine = libvirt_domain.destroy_fake(daemon, flags)
+            asked |= {"flush_time": flush_time, "blocks": BLOCKS}
+        else:
+            routine = libvirt_domain.destroy_real(daemon, flags)
+            knobs = RealKnobs(flush_time=flush_time, blocks=BLOCKS)
+            started = spawn_by(libvirt_domain.start_real(daemon), knobs, folder / "vm")
+            stack.callback(started.close)
+            asked["vm"] = started
+        values = settings.from_outside({}, {}, {}) | {
+            name: settings.Value(value=value, source=SOURCE) for name, value in asked.items()
+        }
+        report = lab.run(
+            trial.plan(
+                routine, values, source=SOURCE, directory=lambda: folder / "vm", deadline=None
+            )
         )
     return Cell(
         call=call,
@@ -106,9 +122,7 @@ def versions() -> dict[str, str]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure everything, and write it."""
-    parser = argparse.ArgumentParser(
-        prog="python tests/real/libvirt_figures.py", description=__doc__
-    )
+    parser = argparse.ArgumentParser(prog=SOURCE, description=__doc__)
     parser.add_argument("--jobs", type=int, default=4, metavar="N", help="trials at once (4)")
     # one trial, as this command starts itself for each
     parser.add_argument(
@@ -137,8 +151,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "rows": [dataclasses.asdict(cells[case]) for case in wanted],
     }
     FIGURES.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
-    from docs import generate
-
     PAGE.write_text(generate.with_regions(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
     _say(f"written: {FIGURES.relative_to(ROOT)}, {PAGE.relative_to(ROOT)}")
     return 0

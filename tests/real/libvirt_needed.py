@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from libvirt_daemon import missing
 
+from pytest_gracekill.fixtures import SETTLED
+
 #: What is missing, and the line that installs it; None when everything is there.
 WHY_NOT = missing()
 
@@ -12,5 +14,5 @@ WHY_NOT = missing()
 def need_libvirt(config: pytest.Config) -> None:
     """Skip, or fail with ``--gracekill-require-qemu``."""
     if WHY_NOT is not None:
-        required = config.getoption("--gracekill-require-qemu", default=False)
+        required = config.stash[SETTLED]["require_qemu"].value
         (pytest.fail if required else pytest.skip)(WHY_NOT)

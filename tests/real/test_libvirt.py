@@ -15,12 +15,17 @@ from libvirt_needed import WHY_NOT, need_libvirt
 
 if WHY_NOT is None:
     from libvirt import VIR_DOMAIN_DESTROY_GRACEFUL
-    from libvirt_domain import Clients, destroy_fake, other_clients
+    from libvirt_domain import Clients, destroy_fake, destroy_real, other_clients, start_real
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pytest_gracekill.fixtures import Judge
+    from pytest_gracekill import Report
+    from pytest_gracekill.fixtures import Judge, StartReal
+
+#: libvirt looks for the end of a VM every 0.2 s, and a busy machine adds its own: none of that is
+#: what is asked here.
+pytestmark = pytest.mark.gracekill(slack=5.0, stall_limit=1.5)
 
 #: What has to stand still behind a `destroy` that waits, and what may not.
 BEHIND_IT = ("list_all_domains", "look_up_same", "info_of_same")
@@ -50,14 +55,24 @@ def stood(clients: Clients, seconds: float) -> None:
         assert clients.longest[name] < 0.5 * seconds, clients.longest
 
 
+def lost_blocks_behind_destroy(report: Report) -> None:
+    """SIGKILL came after 10 s, and what had not been flushed by then is lost, to the end."""
+    words = {verdict.word for verdict in report.verdicts.values() if verdict.status != "ok"}
+    assert words == {"DATA LOST", "KILLED EARLY", "STALLED"}
+    assert report.disk.lost
+    assert report.disk.lost == list(range(report.disk.lost[0], 64))
+    assert report.result == 0
+    assert "list_all_domains took" in report.verdicts["progress"].evidence
+
+
 def test_short_flush(daemon: Libvirtd, clients: Clients, gracekill: Judge) -> None:
-    gracekill(destroy_fake(daemon), flush_time=0.5, force=True, contend=clients.work).check()
+    gracekill(destroy_fake(daemon), flush_time=0.3, force=True, contend=clients.work).check()
 
 
 def test_short_flush_graceful(daemon: Libvirtd, clients: Clients, gracekill: Judge) -> None:
     gracekill(
         destroy_fake(daemon, VIR_DOMAIN_DESTROY_GRACEFUL),
-        flush_time=0.5,
+        flush_time=0.3,
         force=False,
         contend=clients.work,
     ).check()
@@ -66,21 +81,42 @@ def test_short_flush_graceful(daemon: Libvirtd, clients: Clients, gracekill: Jud
 def test_list_stands_still(daemon: Libvirtd, clients: Clients, gracekill: Judge) -> None:
     report = gracekill(
         destroy_fake(daemon, VIR_DOMAIN_DESTROY_GRACEFUL),
-        flush_time=2.0,
+        flush_time=2.5,
         force=False,
         contend=clients.work,
     )
     assert report.headline() == "gracekill: STALLED"
     assert "list_all_domains took" in report.verdicts["progress"].evidence
-    stood(clients, 2.0)
+    stood(clients, 2.5)
 
 
 def test_destroy_loses_data(daemon: Libvirtd, clients: Clients, gracekill: Judge) -> None:
     report = gracekill(destroy_fake(daemon), flush_time=12.0, force=True, contend=clients.work)
-    words = {verdict.word for verdict in report.verdicts.values() if verdict.status != "ok"}
-    assert words == {"DATA LOST", "KILLED EARLY", "STALLED"}
-    # a fifth of 64 blocks, were it exact: 10 s of 12
-    assert report.disk.lost == list(range(min(report.disk.lost), 64))
-    assert report.result == 0
-    assert report.verdicts["outcome"].status == "ok"
+    lost_blocks_behind_destroy(report)
+    stood(clients, 10.0)
+
+
+def test_real_graceful(
+    daemon: Libvirtd, clients: Clients, real_qemu: StartReal, gracekill: Judge
+) -> None:
+    vm = real_qemu(start=start_real(daemon), flush_time=2.5)
+    routine = destroy_real(daemon, VIR_DOMAIN_DESTROY_GRACEFUL)
+    report = gracekill(routine, vm=vm, force=False, contend=clients.work)
+    assert report.headline() == "gracekill: STALLED"
+    stood(clients, 2.5)
+
+
+def test_real_short_flush(
+    daemon: Libvirtd, clients: Clients, real_qemu: StartReal, gracekill: Judge
+) -> None:
+    vm = real_qemu(start=start_real(daemon), flush_time=0.3)
+    gracekill(destroy_real(daemon), vm=vm, force=True, contend=clients.work).check()
+
+
+def test_real_destroy_loses_data(
+    daemon: Libvirtd, clients: Clients, real_qemu: StartReal, gracekill: Judge
+) -> None:
+    vm = real_qemu(start=start_real(daemon), flush_time=12.0)
+    report = gracekill(destroy_real(daemon), vm=vm, force=True, contend=clients.work)
+    lost_blocks_behind_destroy(report)
     stood(clients, 10.0)

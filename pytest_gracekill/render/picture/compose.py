@@ -38,6 +38,7 @@ _THREADS = 24
 _LOCKS = 12
 #: How much of the time before the call and after the end of everything is drawn.
 _LEAD = 0.12
+_AIR = 0.03
 _TAIL = 0.06
 
 
@@ -47,8 +48,10 @@ def picture_of(saved: Saved) -> Picture:
     people = People(seen, record)
     findings = tuple(_finding(verdict, seen, people) for verdict in record.verdicts)
     named = {point.lane for finding in findings for point in finding.points}
-    known_locks = locks.names(seen, people)
-    shown_locks = _chosen(known_locks, _LOCKS, lambda lock: f"lock {lock}" in named)
+    matter, other = locks.names(seen, people)
+    matter += [lock for lock in other if f"lock {lock}" in named]
+    shown_locks = _chosen(matter, _LOCKS, lambda lock: f"lock {lock}" in named)
+    other_locks = [lock for lock in (*matter, *other) if lock not in shown_locks]
     actors = _actors(people, named)
     begin, end = _extent(seen, record, findings)
     room = Room(begin=begin, end=end, lanes=len(shown_locks) + len(actors) + 1)
@@ -61,6 +64,8 @@ def picture_of(saved: Saved) -> Picture:
         lanes += [signals.lane(seen, people, room)]
     lanes += [threads.lane(actor, kind) for actor, kind in actors if kind == "routine"]
     lanes += [locks.lane(lock, seen, people, room) for lock in shown_locks]
+    if (rest := locks.rest(other_locks, seen, room)) is not None:
+        lanes += [rest]
     lanes += [threads.lane(actor, kind) for actor, kind in actors if kind != "routine"]
     lanes = [replace(lane, broken=lane.key in named) for lane in lanes]
     links = chains.links(lanes)
@@ -80,12 +85,7 @@ def picture_of(saved: Saved) -> Picture:
         facts=_facts(record),
         story=tuple(story.tell(fake.Course(seen), record, lanes, links)),
         events=seen.number,
-        left_out=tuple(
-            _left_out(
-                len(known_locks) - len(shown_locks),
-                len(people.callers) + len(people.contenders) + len(people.others) - len(actors),
-            )
-        ),
+        left_out=_left_out(len(people.everybody) - len(actors)),
     )
 
 
@@ -145,8 +145,9 @@ def _extent(seen: Gathered, record: Record, findings: Iterable[Finding]) -> tupl
     since += [point.at for point in points]
     begin, end = min(since), max(until)
     length = max(end - begin, 1e-6)
-    begin = max(begin - max(length * _LEAD, 0.01), min(seen.first, begin))
-    return begin, end + max(length * _TAIL, 0.005)
+    # what came just before the call, and some air at the left of it
+    before = min(max(begin - seen.first, length * _AIR), length * _LEAD)
+    return begin - before, end + max(length * _TAIL, 0.005)
 
 
 def _steps(record: Record, seen: Gathered, people: People) -> tuple[NumberedStep, ...]:
@@ -180,8 +181,5 @@ def _facts(record: Record) -> dict[str, str]:
     return {**facts, **record.facts}
 
 
-def _left_out(locks_: int, threads: int) -> Iterable[str]:
-    if locks_:
-        yield f"{locks_} more locks"
-    if threads:
-        yield f"{threads} more threads"
+def _left_out(threads: int) -> tuple[str, ...]:
+    return (f"{threads} more threads",) if threads else ()

@@ -220,9 +220,10 @@ def _end(course: Course) -> str:
 
 
 def _summary(course: Course, progress: Progress | None) -> str:
-    told = [] if progress is None else [str(progress)]
+    told: list[str] = []
     if progress is not None:
-        told += [f"{kind} {ranges(_numbers(runs))}" for kind, runs in progress.damaged.items()]
+        told += [f"{kind}: {ranges(_numbers(runs))}" for kind, runs in progress.damaged.items()]
+        told.append(str(progress))
     told.append("it still runs" if course.end is None else f"{_label(course)} {stamp(course.end)}")
     return ", ".join(told)
 

@@ -13,18 +13,52 @@ if TYPE_CHECKING:
     from pytest_gracekill.render.picture.people import People
     from pytest_gracekill.render.picture.room import Room
 
+#: Seconds of a wait from which on its lock matters.
+_LONG = 0.05
 
-def names(seen: Gathered, people: People) -> list[str]:
-    """The locks, those first that the routine had, then those that somebody waited for."""
-    waited = {wait.lock for rows in seen.waits.values() for wait in rows}
-    known = list(dict.fromkeys((*seen.holds, *waited)))
 
-    def rank(lock: str) -> int:
-        if any(hold.actor == people.routine for hold in seen.holds.get(lock, ())):
-            return 0 if lock in waited else 1
-        return 2 if lock in waited else 3
+def names(seen: Gathered, people: People) -> tuple[list[str], list[str]]:
+    """The locks that matter, the contested ones first, and those that nobody had to do with.
 
-    return sorted(known, key=rank)
+    It matters which locks the callers had during the call, and which somebody waited for for long.
+    """
+    longest: dict[str, float] = {}
+    for rows in seen.waits.values():
+        for wait in rows:
+            took = seen.last if wait.until is None else wait.until
+            longest[wait.lock] = max(longest.get(wait.lock, 0.0), took - wait.since)
+    known = list(dict.fromkeys((*seen.holds, *longest)))
+    called = {lock for lock in known if _had(seen, people, lock)}
+    if not people.callers:
+        return known, []
+    matter = [lock for lock in known if lock in called or longest.get(lock, 0.0) > _LONG]
+    matter.sort(key=lambda lock: (lock not in called, -longest.get(lock, 0.0)))
+    return matter, [lock for lock in known if lock not in matter]
+
+
+def _had(seen: Gathered, people: People, lock: str) -> bool:
+    """Whether a caller of the routine had it after the call."""
+    return any(
+        hold.actor in people.callers and (hold.until is None or hold.until > 0.0)
+        for hold in seen.holds.get(lock, ())
+    )
+
+
+def rest(names_: Sequence[str], seen: Gathered, room: Room) -> Lane | None:
+    """The lane of all locks that do not matter, together."""
+    held = [hold for lock in names_ for hold in seen.holds.get(lock, ())]
+    if not held:
+        return None
+    what = "1 more lock" if len(names_) == 1 else f"{len(names_)} more locks"
+    return Lane(
+        key="locks",
+        kind="lock",
+        name=what,
+        summary=f"taken {len(held)} times, nobody waited for long",
+        density=room.density(
+            "holds", [(h.since, room.end if h.until is None else h.until) for h in held]
+        ),
+    )
 
 
 def lane(lock: str, seen: Gathered, people: People, room: Room) -> Lane:
@@ -69,5 +103,5 @@ def _span(hold: Held, people: People, room: Room) -> Span:
 
 def _summary(holds: Sequence[Held], waiters: set[str]) -> str:
     times = "once" if len(holds) == 1 else f"{len(holds)} times"
-    wanted = f", waited for by {len(waiters)}" if waiters else ""
-    return f"taken {times} by {len({hold.actor for hold in holds})}{wanted}"
+    told = f"{len(waiters)} waited for it, " if waiters else ""
+    return f"{told}taken {times} by {len({hold.actor for hold in holds})}"

@@ -37,6 +37,11 @@ class People:
             if actor not in self.callers and actor not in self.contenders
         )
 
+    @property
+    def everybody(self) -> tuple[str, ...]:
+        """All threads, each once."""
+        return (*self.callers, *self.contenders, *self.others)
+
     def name(self, actor: str) -> str:
         """As people know it."""
         if actor == self.routine:

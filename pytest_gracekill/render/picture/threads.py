@@ -194,14 +194,14 @@ class Threads:
 
     def _summary(self, actor: str, spans: Sequence[Span]) -> str:
         told = [row[2] for row in self.calls.get(actor, [])]
-        work = self._works.get(actor)
-        if work is not None:
-            told.append(f"{len(work.spans)} operations")
         stalled = [span for span in spans if span.kind == "stalls"]
         if stalled:
             longest = max(stalled, key=lambda span: span.seconds)
             lock = f" for {longest.lock}" if longest.lock else ""
-            told.append(f"stood still for {longest.seconds:.3f} s{lock}")
+            told.append(f"stood still {longest.seconds:.3f} s{lock}")
+        work = self._works.get(actor)
+        if work is not None:
+            told.append(f"{len(work.spans)} operations")
         return ", ".join(told) or f"{len(self._seen.waits.get(actor, []))} waits"
 
 

@@ -175,7 +175,7 @@ def real_qemu(
     It is ``qemu-system-x86_64 -machine none`` (or, with ``program="storage-daemon"``, that) with a
     qcow2 image on a disk that takes ``flush_time`` seconds for what QEMU writes when it is stopped,
     or for ever (``gate="held"``). The handle is that of a fake, with a ``.gate`` besides. With
-    ``start=callable`` a manager starts it: the callable gets ``program``, to be run in QEMU's place,
+    ``start=callable`` a manager starts it: the callable gets ``program``, to run in QEMU's place,
     and ``disk``, the UNIX socket at which an NBD server has the qcow2 disk. Where QEMU is not
     installed the test is skipped, or fails with ``--gracekill-require-qemu``.
     """

@@ -50,6 +50,7 @@ class Started:
     launched: Launched
     knobs: RealKnobs
     server: NbdServer
+    record: RealRecord
     monitor: Monitor
     guest: ByMonitor | ByExport
     version: str
@@ -73,7 +74,7 @@ def start(knobs: RealKnobs, directory: Path) -> Started:
     with ExitStack() as undo:
         try:
             started = _start(knobs, directory, program, deadline, undo)
-        except OSError as error:
+        except (OSError, subprocess.SubprocessError) as error:
             raise StartError(account(str(error), directory)) from error
         undo.pop_all()
         return started
@@ -87,12 +88,14 @@ def _start(
     record = RealRecord(
         directory / "journal", directory / "stderr", tables=real_image.tables(image)
     )
+    undo.callback(record.close)
     server = NbdServer(image)
     undo.callback(server.close)
     server.on_met, server.on_served = record.met, record.served
     prepared = prepare(knobs, directory)
     undo.callback(prepared.discard)
-    with ExitStack() as theirs:  # closed here when QEMU has them
+    # closed here when QEMU has them: its end is to be an end of file
+    with ExitStack() as theirs:
         disk = theirs.enter_context(server.connect())
         ours, monitored = socket.socketpair()
         theirs.enter_context(monitored)
@@ -100,23 +103,22 @@ def _start(
         undo.callback(monitor.close)
         listening = theirs.enter_context(socket.socket(socket.AF_UNIX))
         fds = {"disk": disk.fileno(), "monitor": monitored.fileno()}
+        at = b""
         if knobs.program == "storage-daemon":
             listening.bind("")  # Linux finds a name for it, which is no file's
             listening.listen(1)
-            fds["export"] = listening.fileno()
+            fds["export"], at = listening.fileno(), listening.getsockname()
         command = command_line(knobs, prepared, program, fds)
         popen, first, pid, pidfd = _launch(knobs, prepared, command, list(fds.values()), deadline)
         undo.callback(_end, popen, first, pidfd)
-        greeting = monitor.greet(deadline)
-        guest: ByMonitor | ByExport
-        if knobs.program == "storage-daemon":
-            client = socket.socket(socket.AF_UNIX)
-            undo.callback(client.close)
-            client.settimeout(READY_WITHIN)
-            client.connect(listening.getsockname())
-            guest = ByExport(client)
-        else:
-            guest = ByMonitor(monitor, directory / "stdout")
+    greeting = monitor.greet(deadline)
+    guest: ByMonitor | ByExport = ByMonitor(monitor, directory / "stdout")
+    if at:
+        client = socket.socket(socket.AF_UNIX)
+        undo.callback(client.close)
+        client.settimeout(READY_WITHIN)
+        client.connect(at)
+        guest = ByExport(client)
     make_dirty(knobs, guest, record, deadline)
     slow_down(knobs, server)
     record.ready()
@@ -127,6 +129,7 @@ def _start(
         ),
         knobs=knobs,
         server=server,
+        record=record,
         monitor=monitor,
         guest=guest,
         version=version_of(greeting),
@@ -220,7 +223,7 @@ def _told_pid(prepared: Prepared, first: int, deadline: float) -> tuple[int, int
     pid = int(text.split()[1])
     pidfd = open_vm(pid, prepared.mark)
     if pidfd < 0:
-        raise OSError(f"pid {pid} has ended before it was QEMU")
+        raise OSError(f"pid {pid} has ended at once")
     return pid, pidfd
 
 

@@ -116,6 +116,7 @@ class _Managed:
         except OSError as error:
             raise StartError(f"no image for QEMU in {self._dir}: {error}") from error
         record = RealRecord(journal, self._dir / "stderr", tables=real_image.tables(image))
+        self._undo.callback(record.close)
         server = NbdServer(image, self._sockets / "nbd")
         self._undo.callback(server.close)
         server.on_met, server.on_served = record.met, record.served
@@ -158,6 +159,7 @@ class _Managed:
                 ),
                 knobs=self._knobs,
                 server=server,
+                record=record,
                 monitor=monitor,
                 guest=guest,
                 version=real_launch.version_of(greeting),

@@ -89,6 +89,7 @@ class RealQemu(FakeQemu):
             self._started.guest.close()
             self._started.monitor.close()
             self._started.server.close()
+            self._started.record.close()
 
 
 class _SettledJournal(Journal):

@@ -37,6 +37,13 @@ class RealRecord:
         self._lock = threading.Lock()
         self._ready = False
         self._flushing = False
+        self._closed = False
+
+    def close(self) -> None:
+        """Let go of the journal; nobody may tell anything any more. Idempotent."""
+        if not self._closed:
+            self._closed = True
+            self._record.close()
 
     def acknowledged(self, blocks: list[int]) -> None:
         """The guest was told that these are written; a row of numbers without a gap."""

@@ -25,6 +25,10 @@ class Record:
         line = f'{{"ns": {monotonic_ns()}, "event": "{event}"{text}}}\n'
         os.write(self._fd, line.encode("ascii"))
 
+    def close(self) -> None:
+        """Let go of the journal; a process that ends need not."""
+        os.close(self._fd)
+
 
 def _json(value: "Value") -> str:
     if isinstance(value, str):  # only words of our own: nothing in them needs an escape

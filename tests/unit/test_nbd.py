@@ -21,6 +21,7 @@ from pytest_gracekill.errors import UsageError
 if sys.platform != "linux":
     pytest.skip("the server needs eventfd and POLLRDHUP", allow_module_level=True)
 
+from pytest_gracekill.child import nbd_wire as wire
 from pytest_gracekill.child.nbd import NbdServer
 
 SIZE = 1 << 20
@@ -379,3 +380,55 @@ def test_a_path_that_is_too_long_for_a_socket_is_named(image: Path, tmp_path: Pa
     path = tmp_path / ("long" * 30)
     with pytest.raises(UsageError, match="too long for a UNIX socket"):
         NbdServer(image, path)
+
+
+def test_who_wants_to_know_is_told_of_each_request(client: Client, server: NbdServer) -> None:
+    told: list[str] = []
+    server.on_met = lambda request: told.append(f"met {request}")
+    server.on_served = lambda served: told.append(f"served {served}")
+    client.write(512, b"x" * 512)
+    client.send(READ, 0, length=512)
+    client.answer(512)
+    client.send(DISC)
+    with pytest.raises(EOFError):
+        client.get(1)
+    server.close()
+    assert told == [
+        "met write of 512 bytes at 512",
+        "served write of 512 bytes at 512, applied",
+        "met disconnect of 0 bytes at 0",
+    ]
+
+
+def test_the_gate_knows_for_how_long_requests_have_stood_there(
+    client: Client, server: NbdServer
+) -> None:
+    client.write(0, b"x" * 512)
+    assert server.gate.stood == 0
+    server.gate.hold()
+    client.send(FLUSH)
+    assert server.gate.seen.wait(WITHIN)
+    began = time.monotonic()
+    time.sleep(0.05)  # what is measured
+    ended = time.monotonic()
+    server.gate.open()
+    client.answer()
+    assert server.gate.stood >= ended - began
+
+
+def test_the_clients_side_of_the_protocol(server: NbdServer, image: Path) -> None:
+    with server.connect() as sock:
+        sock.settimeout(WITHIN)
+        wire.ask_export(sock, "disk")
+        assert wire.ask(sock, wire.WRITE, 512, b"x" * 512) == 0
+        assert wire.ask(sock, wire.FLUSH) == 0
+        assert wire.ask(sock, wire.WRITE, SIZE, b"x" * 512) == 28
+    assert content(image, 0, 1024) == bytes(512) + b"x" * 512
+
+
+def test_the_clients_side_tells_who_is_no_server() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.sendall(b"220 mail.example ESMTP")
+        with pytest.raises(ConnectionError, match="no NBD server: it says b'220 mail"):
+            wire.ask_export(ours, "disk")

@@ -137,8 +137,7 @@ class _Managed:
             try:
                 pid, pidfd = self._started(prepared, deadline)
                 self._undo.callback(os.close, pidfd)
-                listening.settimeout(max(0.1, deadline - time.monotonic()))
-                monitor = Monitor(listening.accept()[0], record.event)
+                monitor = Monitor(_connected(listening, pidfd, deadline), record.event)
                 self._undo.callback(monitor.close)
                 greeting = monitor.greet(deadline)
                 guest = ByMonitor(monitor, self._dir / "stdout", self._drive(monitor, deadline))
@@ -213,7 +212,10 @@ class _Managed:
         pid = int(text.split()[1])
         pidfd = open_vm(pid, prepared.mark)
         if pidfd < 0:
-            raise OSError(f"pid {pid} has ended before it was QEMU")
+            raise OSError(
+                f"pid {pid}, which has run it, has ended; with -daemonize QEMU would go on as"
+                " another process, which is not followed"
+            )
         return pid, pidfd
 
     def _drive(self, monitor: Monitor, deadline: float) -> str:
@@ -236,6 +238,20 @@ class _Managed:
             if node["drv"] == "qcow2" and ours in json.dumps(node):
                 return str(node["node-name"])
         raise OSError(f"QEMU has no disk of format qcow2 at {ours}")
+
+
+def _connected(listening: socket.socket, pidfd: int, deadline: float) -> socket.socket:
+    """QEMU's connection to us.
+
+    :raises OSError: it has ended before, or does not come.
+    """
+    poll = select.poll()
+    poll.register(listening, select.POLLIN)
+    poll.register(pidfd, select.POLLIN)
+    events = dict(poll.poll(max(0.0, deadline - time.monotonic()) * 1000))
+    if listening.fileno() in events:
+        return listening.accept()[0]
+    raise OSError("it has ended" if events else f"no monitor after {READY_WITHIN:g} s")
 
 
 def _short(directory: Path) -> Path:

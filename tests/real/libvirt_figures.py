@@ -52,7 +52,10 @@ SOURCE = "python tests/real/libvirt_figures.py"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
-    """What one trial said; times in seconds, ``longest`` by what other clients have asked."""
+    """What one trial said; times in seconds, ``longest`` by what other clients have asked.
+
+    ``log``: what the daemon has said of a VM that it could not end.
+    """
 
     call: str
     vm: str
@@ -64,6 +67,7 @@ class Cell:
     sequence: str
     longest: dict[str, float]
     text: str
+    log: list[str]
 
     def __str__(self) -> str:
         return (
@@ -91,11 +95,11 @@ def measure(call: str, vm: str, flush_time: float, folder: Path) -> Cell:
         values = settings.from_outside({}, {}, {}) | {
             name: settings.Value(value=value, source=SOURCE) for name, value in asked.items()
         }
-        report = lab.run(
-            trial.plan(
-                routine, values, source=SOURCE, directory=lambda: folder / "vm", deadline=None
-            )
+        plan = trial.plan(
+            routine, values, source=SOURCE, directory=lambda: folder / "vm", deadline=None
         )
+        report = lab.run(plan)
+        said = re.findall(r"error : \w+:\d+ : (.*terminate process.*)", daemon.log())
     return Cell(
         call=call,
         vm=vm,
@@ -107,12 +111,14 @@ def measure(call: str, vm: str, flush_time: float, folder: Path) -> Cell:
         sequence=report.verdicts["escalation"].evidence,
         longest={name: round(seconds, 3) for name, seconds in clients.longest.items()},
         text=str(report),
+        log=[re.sub(r"\bprocess \d+", "process PID", line) for line in said],
     )
 
 
 def versions() -> dict[str, str]:
     """Of libvirt, and of QEMU, with what their packagers call them."""
     with Libvirtd() as daemon:
+        daemon.connect().close()  # it says so in its log as soon as there is something to log
         found = re.search(r"libvirt version: (\S+?)(?:, package: (\S+))?( |$)", daemon.log())
     assert found is not None
     said = subprocess.run([QEMU, "-version"], capture_output=True, text=True, check=True).stdout
@@ -138,6 +144,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             cell = measure(call, vm, float(seconds), Path(folder))
         _say(json.dumps(dataclasses.asdict(cell)))
         return 0
+    of = versions()
     wanted = [
         (call, vm, time) for call, (_, _, times) in CALLS.items() for time in times for vm in VMS
     ]
@@ -147,7 +154,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         cells = dict(zip(order, pool.map(_started, order), strict=True))
     kept = {
         "blocks": BLOCKS,
-        "versions": versions(),
+        "versions": of,
         "rows": [dataclasses.asdict(cells[case]) for case in wanted],
     }
     FIGURES.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")

@@ -267,9 +267,10 @@ def gracekill(
         reports.append(report)
         request.node.user_properties.extend(trial.properties(report))
         save = request.config.stash[SETTLED]["save"].value
-        if save is not None and not report.ok:
+        root, every = trial.evidence_root(save, request.config.invocation_params.dir)
+        if save is not None and (every or not report.ok):
             nodeid = request.node.nodeid
-            report.save(trial.evidence_folder(str(save), nodeid, len(reports)), title=nodeid)
+            report.save(trial.evidence_folder(root, nodeid, len(reports)), title=nodeid)
         return report
 
     with folders(tmp_path_factory) as folder:

@@ -111,6 +111,11 @@ def pytest_runtest_makereport(
     if call.when == "teardown" and REPORTS in item.stash:
         # pytest keeps its items to the end, and a history has a hundred thousand records
         del item.stash[REPORTS]
+    if call.when == "call" and item.config.getoption("htmlpath", None):
+        from pytest_gracekill import extras  # noqa: PLC0415 - for who has pytest-html
+
+        trials = item.stash.get(REPORTS, [])
+        extras.add(report, trials)
     if call.when != "call" or not report.failed or call.excinfo is None:
         return report
     # only a failure with a traceback has sections; pytest names its class nowhere in public
@@ -137,6 +142,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def _waits_long(item: pytest.Item) -> bool:
     return cases.waits_long(getattr(item, "function", None))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """The index of all evidence, by the one process that comes after all others."""
+    save = session.config.stash[SETTLED]["save"].value
+    if save is None or hasattr(session.config, "workerinput"):
+        return
+    from pytest_gracekill.render import index  # noqa: PLC0415 - at the end of a run that saves
+
+    folder, _ = settings.saving(save)
+    index.write(session.config.invocation_params.dir / folder)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

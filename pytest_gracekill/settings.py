@@ -133,10 +133,23 @@ def _parse_contenders(text: str) -> object:
     return tuple(kind.strip() for kind in text.split(",") if kind.strip())
 
 
+#: Where evidence goes when only "all" was said.
+EVIDENCE = "gracekill-evidence"
+
+
 def _folder(value: object) -> str | None:
     if isinstance(value, str | os.PathLike) and os.fspath(value):
         return None
     return "a folder is needed"
+
+
+def saving(value: object) -> tuple[str, bool]:
+    """The folder of a value of ``save``, and whether trials that went well are saved, too."""
+    folder = os.fspath(value) if isinstance(value, str | os.PathLike) else str(value)
+    if folder == "all":
+        return EVIDENCE, True
+    every = folder.endswith("=all")
+    return folder.removesuffix("=all") or EVIDENCE, every
 
 
 SETTINGS = {
@@ -232,8 +245,9 @@ SETTINGS = {
         Setting(
             name="save",
             default=None,
-            metavar="DIR",
-            help="every failing trial writes its evidence below this folder",
+            metavar="DIR[=all]",
+            help="every failing trial (DIR=all: every one) writes its evidence below this folder,"
+            " with a picture to open; 'all' alone takes the folder gracekill-evidence",
             parse=str,
             check=_optional(_folder),
         ),

@@ -271,8 +271,17 @@ def properties(report: Report) -> list[tuple[str, object]]:
     return found
 
 
-def evidence_folder(root: str, nodeid: str, number: int) -> Path:
+def evidence_root(value: object, base: Path) -> tuple[Path, bool]:
+    """Where the evidence of a run goes, and whether that of every trial; from a value of ``save``.
+
+    ``base`` is where pytest was started: a test may have gone elsewhere since.
+    """
+    folder, every = settings.saving(value)
+    return (Path(folder) if Path.cwd() == base else base / folder), every
+
+
+def evidence_folder(root: Path, nodeid: str, number: int) -> Path:
     """Where the evidence of a trial goes: under the test's name, the same on every worker."""
     parts = [re.sub(r"[^\w.\-\[\]]+", "_", part) for part in nodeid.replace("::", "/").split("/")]
     # ".." must not lead out of the folder
-    return Path(root).joinpath(*(part.strip(".") or "_" for part in parts), f"trial-{number}")
+    return root.joinpath(*(part.strip(".") or "_" for part in parts), f"trial-{number}")

@@ -5,8 +5,10 @@
 | `history.jsonl` | every event, one a line (`witness.history`) |
 | `report.json` | verdicts, circumstances, disk (`render.record`) |
 | `report.txt` | the table, for people |
+| `timeline.html` | the page to open: verdicts and timeline (`render.page`) |
+| `timeline.svg` | the timeline alone (`render.timeline`) |
 
-The pictures beside them are made from the first two alone.
+The pictures are made from the first two alone, and can be made again from them.
 """
 
 from __future__ import annotations
@@ -19,18 +21,21 @@ from pytest_gracekill.render import record as records
 from pytest_gracekill.render.record import DAMAGES, Called, Disk, Record
 from pytest_gracekill.report import VERDICTS
 from pytest_gracekill.witness import recording
+from pytest_gracekill.witness.recording import Recording
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from os import PathLike
     from pathlib import Path
 
+    from pytest_gracekill.render.picture import Picture
     from pytest_gracekill.report import Report
     from pytest_gracekill.witness.history import Event
 
 HISTORY = "history.jsonl"
 REPORT = "report.json"
 TEXT = "report.txt"
+PAGE = "timeline.html"
+PICTURE = "timeline.svg"
 
 
 class Story(Protocol):
@@ -40,12 +45,6 @@ class Story(Protocol):
     def origin_ns(self) -> int: ...
 
     def events(self) -> list[Event]: ...
-
-
-class Written(Story, Protocol):
-    """A history that can be written to a file."""
-
-    def write(self, path: str | PathLike[str]) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,12 +91,27 @@ def record_of(report: Report, title: str = "") -> Record:
     )
 
 
-def write(folder: Path, story: Written, record: Record, text: str) -> None:
+def write(folder: Path, story: Story, record: Record, text: str) -> None:
     """Write the evidence; the folder is made, files of an earlier trial in it are replaced."""
     folder.mkdir(parents=True, exist_ok=True)
-    story.write(folder / HISTORY)
+    # looked up once: a history has tens of thousands of places in the code
+    kept = Recording(story.origin_ns, story.events())
+    kept.write(folder / HISTORY)
     record.write(folder / REPORT)
     (folder / TEXT).write_text(f"{text}\n", encoding="utf-8")
+    draw(folder, Saved(story=kept, record=record))
+
+
+def draw(folder: Path, saved: Saved) -> Picture:
+    """Make every picture of what was saved, into the same folder."""
+    from pytest_gracekill.render.page import html  # noqa: PLC0415 - not for who only reads
+    from pytest_gracekill.render.picture import picture_of  # noqa: PLC0415
+    from pytest_gracekill.render.timeline.drawing import svg  # noqa: PLC0415
+
+    picture = picture_of(saved)
+    for name, drawn in ((PAGE, html(picture)), (PICTURE, svg(picture))):
+        (folder / name).write_text(drawn, encoding="utf-8")
+    return picture
 
 
 def load(folder: Path) -> Saved:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from typing import TYPE_CHECKING
 
+from pytest_gracekill.render.folder import PAGE
 from pytest_gracekill.report import VERDICTS
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def failure(report: Report, names: tuple[str, ...]) -> str:
     if report.clean_up is not None:
         raised = f"{type(report.clean_up).__name__}: {report.clean_up}"
         lines += _wrapped(f"the adapter's clean-up failed, too: {raised}", "", 2)
-    lines += [f"evidence: {folder}" for folder in report.saved]
+    lines += [f"evidence: {folder / PAGE}" for folder in report.saved]
     return "\n".join(lines)
 
 

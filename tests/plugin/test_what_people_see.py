@@ -116,7 +116,7 @@ def test_failing_trials_save_their_evidence(
     result.assert_outcomes(failed=1, passed=1)
     (folder,) = [p.parent for p in pytester.path.joinpath("evidence").rglob("history.jsonl")]
     assert folder.parts[-2:] == ("test_destroy_keeps_acknowledged_writes", "trial-1")
-    result.stdout.re_match_lines([rf"E +evidence: .*{folder.name}$"])
+    result.stdout.re_match_lines([rf"E +evidence: .*{folder.name}/timeline\.html$"])
     assert "KILLED EARLY" in folder.joinpath("report.txt").read_text()
     header, *events = map(json.loads, folder.joinpath("history.jsonl").read_text().splitlines())
     assert header["format"] == "gracekill-history"

@@ -43,11 +43,11 @@ def html(picture: Picture) -> str:
         # a browser would ask for an icon
         '<link rel="icon" href="data:,">'
         f"<title>{text(_title(picture))}</title>"
-        f"<style>{_asset('page.css')}{style('gk')}</style>"
+        f"<style>{asset('page.css')}{style('gk')}</style>"
     )
     return (
         f'<!DOCTYPE html>\n<html lang="en">\n<head>{head}</head>\n<body>\n{_body(picture)}\n'
-        f"<script>{_asset('page.js')}</script>\n</body>\n</html>\n"
+        f"<script>{asset('page.js')}</script>\n</body>\n</html>\n"
     )
 
 
@@ -101,5 +101,6 @@ def _footer(picture: Picture) -> str:
 
 
 @cache
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """A file of the page as text."""
     return (Path(__file__).parent / name).read_text(encoding="utf-8")

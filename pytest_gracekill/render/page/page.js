@@ -59,6 +59,7 @@
       const width = Math.max(to - from, 1.5);
       box.setAttribute("width", short(width));
       for (const label of labels) {
+        label.setAttribute("x", left < LEFT ? 8 : 4);
         const fits = label.textContent.length * CHARACTER + 8 <= width;
         label.setAttribute("visibility", fits ? "visible" : "hidden");
       }

@@ -23,6 +23,8 @@ LEFT = 190
 RIGHT = 1188
 #: The width of a character in a label of 11 px, roughly: what does not fit is not shown.
 _CHARACTER = 6.1
+#: How far something may reach out of the plot.
+_EDGE = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,33 +79,58 @@ class Canvas:
         lock: str | None = None,
     ) -> str:
         """An item that lasts."""
-        left, right = self.scale.place(since), self.scale.place(until)
-        width = max((right - left) * (RIGHT - LEFT), 1.5)
-        inner = element("title", text(title))
-        round_ = min(2.0, box.height / 4)
-        inner += element(
-            "rect", y=box.top, width=width, height=box.height, rx=round_, class_=class_
-        )
-        for label in labels:
-            fits = len(label.words) * _CHARACTER + 8 <= width
-            inner += element(
-                "text",
-                text(label.words),
-                x=4,
-                y=box.top + label.down,
-                class_=f"l {label.class_}".strip(),
-                visibility=None if fits else "hidden",
-            )
+        inner = element("title", text(title)) + self._rect(since, until, box, class_)
+        inner += self._labels(since, until, box, labels)
         return element(
             "g",
             inner,
             class_="i",
-            transform=f"translate({number(self.x(since))})",
-            data_a=share(left),
-            data_b=share(right),
+            **self._places(since, until),
             data_lane=self._row(lane),
             data_owner=self._row(owner),
             data_lock=self._row(None if lock is None else f"lock {lock}"),
+        )
+
+    def caption(self, since: float, until: float, box: Box, labels: Sequence[Label]) -> str:
+        """Words over what lasts that long; no item."""
+        inner = self._rect(since, until, box, "clear") + self._labels(since, until, box, labels)
+        return element("g", inner, class_="m", **self._places(since, until))
+
+    def _places(self, since: float, until: float) -> dict[str, str]:
+        left = max(self.x(since), LEFT - _EDGE)
+        return {
+            "transform": f"translate({number(left)})",
+            "data_a": share(self.scale.place(since)),
+            "data_b": share(self.scale.place(until)),
+        }
+
+    def _width(self, since: float, until: float) -> float:
+        """How much of it is in the picture: what reaches out is cut, so that its label shows."""
+        left, right = max(self.x(since), LEFT - _EDGE), min(self.x(until), RIGHT + _EDGE)
+        return max(right - left, 1.5)
+
+    def _rect(self, since: float, until: float, box: Box, class_: str) -> str:
+        return element(
+            "rect",
+            y=box.top,
+            width=self._width(since, until),
+            height=box.height,
+            rx=min(2.0, box.height / 4),
+            class_=class_,
+        )
+
+    def _labels(self, since: float, until: float, box: Box, labels: Sequence[Label]) -> str:
+        width = self._width(since, until)
+        return "".join(
+            element(
+                "text",
+                text(label.words),
+                x=4 + (_EDGE if self.x(since) < LEFT else 0),
+                y=box.top + label.down,
+                class_=f"l {label.class_}".strip(),
+                visibility=None if len(label.words) * _CHARACTER + 8 <= width else "hidden",
+            )
+            for label in labels
         )
 
     def mark(

@@ -92,52 +92,55 @@ def _at_the_end(
     """What is on the disk when it is gone, and what is not as it was acknowledged."""
     if len(progress.damaged) <= 1:
         yield _written(canvas, progress, gone, box)
-    ending = lost is not None and lost.until < gone.until
+    would = None if lost is None or lost.until >= gone.until else lost
     for kind, runs in progress.damaged.items():
-        for first, last in runs:
-            until = stamp(lost.until) if lost is not None and ending else ""
-            yield _damage(canvas, progress, gone, box, kind=kind, run=(first, last), until=until)
-    if lost is not None and ending and progress.points:
-        since, until_ = canvas.scale.place(lost.since), canvas.scale.place(lost.until)
+        for run in runs:
+            yield _damage(canvas, gone, _run_box(progress, run, box), kind=kind, run=run)
+    if would is not None and progress.points:
+        since, until = canvas.scale.place(would.since), canvas.scale.place(would.until)
         y = box.bottom - box.height * progress.durable / progress.blocks
-        line = f"M{share(since)} {number(y)}L{share(until_)} {number(box.top)}"
+        line = f"M{share(since)} {number(y)}L{share(until)} {number(box.top)}"
         yield canvas.stretched(line, "would")
+    for kind, runs in progress.damaged.items():
+        for run in runs:
+            yield _told(canvas, gone, _run_box(progress, run, box), _words(kind, run), would)
 
 
-def _damage(
-    canvas: Canvas,
-    progress: Progress,
-    gone: Span,
-    box: Box,
-    *,
-    kind: str,
-    run: tuple[int, int],
-    until: str,
-) -> str:
-    """Blocks that are not as they were acknowledged, at their place between the first and last."""
+def _run_box(progress: Progress, run: tuple[int, int], box: Box) -> Box:
+    """The place of a run of blocks, between the first at the bottom and the last at the top."""
     per = box.height / progress.blocks
     first, last = run
-    blocks = ranges(range(first, last + 1))
-    high = (last - first + 1) * per
-    labels = []
-    if high >= _LINE:
-        words = f"{_DAMAGES.get(kind, kind)}: blocks {blocks}"
-        down = 12.0 if high >= _TWO and until else high / 2
-        labels.append(Label(words=words, down=down, class_="bad big halo"))
-    if high >= _TWO and until:
-        labels.append(
-            Label(words=f"the flush needed until {until}", down=25, class_="bad halo small")
-        )
+    height = max((last - first + 1) * per, 2.0)
+    return Box(top=box.bottom - (last + 1) * per, height=height)
+
+
+def _words(kind: str, run: tuple[int, int]) -> str:
+    return f"{_DAMAGES.get(kind, kind)}: blocks {ranges(range(run[0], run[1] + 1))}"
+
+
+def _damage(canvas: Canvas, gone: Span, box: Box, *, kind: str, run: tuple[int, int]) -> str:
+    """Blocks that are not as they were acknowledged."""
     return canvas.span(
         since=gone.since,
         until=gone.until,
-        box=Box(top=box.bottom - (last + 1) * per, height=max(high, 2.0)),
+        box=box,
         class_="hatched",
-        title=f"blocks {blocks} {kind}: acknowledged to the guest, and not on the disk as they"
-        f" should be, when the VM was gone at {stamp(gone.since)}",
+        title=f"blocks {ranges(range(run[0], run[1] + 1))} {kind}: acknowledged to the guest, and"
+        f" not on the disk as they should be, when the VM was gone at {stamp(gone.since)}",
         lane="fake",
-        labels=tuple(labels),
     )
+
+
+def _told(canvas: Canvas, gone: Span, box: Box, words: str, would: Span | None) -> str:
+    """What is damaged, in words, over everything else."""
+    if box.height < _LINE:
+        return ""
+    two = box.height >= _TWO and would is not None
+    labels = [Label(words=words, down=12.0 if two else box.height / 2, class_="bad big halo")]
+    if two and would is not None:
+        until = f"the flush needed until {stamp(would.until)}"
+        labels.append(Label(words=until, down=25, class_="bad halo small"))
+    return canvas.caption(gone.since, gone.until, box, labels)
 
 
 def _written(canvas: Canvas, progress: Progress, gone: Span, box: Box) -> str:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pytest_gracekill.render.picture import Density, Lane, Span
 
 #: Characters of a summary in the margin.
-_MARGIN = 34
+_MARGIN = 36
 
 
 def label(span: Span, names: Mapping[str, str]) -> str:
@@ -49,6 +49,10 @@ def told(density: Density) -> str:
 
 def margin(lane: Lane) -> str:
     """The summary of a lane, cut to the margin."""
+    if lane.kind == "routine":
+        # what a call returned is no list
+        cut = lane.summary[: _MARGIN - 3].rstrip(" ,")
+        return lane.summary if len(lane.summary) <= _MARGIN else f"{cut}..."
     shown = ""
     for part in lane.summary.split(", "):
         longer = f"{shown}, {part}" if shown else part

@@ -1,0 +1,43 @@
+"""The picture of a failing trial in the report of pytest-html, where that plugin writes one."""
+
+from __future__ import annotations
+
+import base64
+from typing import TYPE_CHECKING
+
+from pytest_gracekill.render import folder
+from pytest_gracekill.render.picture import picture_of
+from pytest_gracekill.render.timeline.drawing import svg
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pytest
+
+    from pytest_gracekill.report import Report
+
+
+def add(report: pytest.TestReport, trials: Sequence[Report]) -> None:
+    """Add the pictures of the trials that are not ok to the extras of a test's report.
+
+    The extras are plain dicts, as `pytest_html.extras.svg` makes them: they come through xdist.
+    """
+    drawn = [
+        {
+            "name": f"gracekill trial {number}",
+            "format_type": "image",
+            "content": base64.b64encode(_svg(trial).encode()).decode("ascii"),
+            "mime_type": "image/svg+xml",
+            "extension": "svg",
+        }
+        for number, trial in enumerate(trials, start=1)
+        if not trial.ok
+    ]
+    if drawn:
+        # pytest-html's name for it
+        vars(report)["extras"] = [*getattr(report, "extras", []), *drawn]
+
+
+def _svg(trial: Report) -> str:
+    saved = folder.Saved(story=trial.history, record=folder.record_of(trial))
+    return svg(picture_of(saved))

@@ -3,6 +3,8 @@
 ``<!-- file: NAME -->``: the block is a file of the page's folder. ``<!-- output -->``: a console
 block; its commands run in that folder, and what stands below each is what it printed.
 ``<!-- command: NAME -->``: a console block that .ci/run executes; it is not run here.
+``<!-- source: PATH -->``, ``<!-- kept -->``: an excerpt of a file, or what a longer measurement has
+printed; both are part of what is generated.
 """
 
 from __future__ import annotations

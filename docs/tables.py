@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 import pytest_gracekill
-from docs import cases, flaws, todays_tools
+from docs import cases, flaws, real_libvirt, todays_tools
 from docs.docstrings import described, markdown, shown
 from pytest_gracekill import settings, verdicts
 from pytest_gracekill.arguments import DEFAULTS
@@ -228,6 +228,15 @@ REGIONS: dict[str, Callable[[], str]] = {
     "cases": cases.table,
     "flaws": flaws.wrong,
     "right-routines": flaws.right,
+    "libvirt-versions": real_libvirt.versions,
+    "libvirt-table": real_libvirt.table,
+    "libvirt-stalls": real_libvirt.stalls,
+    "libvirt-reports": real_libvirt.reports,
+    "libvirt-daemon": real_libvirt.daemon,
+    "libvirt-domains": real_libvirt.domains,
+    "libvirt-with-fake": real_libvirt.with_the_fake,
+    "libvirt-with-real": real_libvirt.with_the_real,
+    "libvirt-clients": real_libvirt.clients,
     "todays-tools": todays_tools.table,
     "todays-tools-sources": todays_tools.sources,
     "todays-tools-differences": todays_tools.differences,

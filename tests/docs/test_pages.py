@@ -35,6 +35,7 @@ def test_output_is_what_its_commands_print(block: Block) -> None:
 @pytest.mark.parametrize("block", BLOCKS, ids=str)
 def test_block_says_what_it_is(block: Block) -> None:
     known = {"file": True, "output": False, "command": True, "sphinx": False}
+    known |= {"source": True, "kept": False}
     assert block.kind in known, f"{block}: a comment in the line before it has to say what it is"
     assert bool(block.name) == known[block.kind], f"{block}: {block.kind} {block.name!r}"
     if block.kind in ("output", "command"):
@@ -50,6 +51,13 @@ def test_file_is_used_by_an_output_below_it(block: Block) -> None:
     replaced = next((b.span for b in later if b.name == block.name), None)
     runs = [b for b in later if b.kind == "output" and (replaced is None or b.span < replaced)]
     assert runs, f"{block}: no console block below runs {block.name}"
+
+
+@pytest.mark.parametrize("block", [b for b in BLOCKS if b.kind in ("source", "kept")], ids=str)
+def test_what_is_not_run_is_generated(block: Block) -> None:
+    """An excerpt of a file, or what a longer measurement has printed: nobody writes it by hand."""
+    before = block.page.read_text(encoding="utf-8")[: block.span[0]]
+    assert before.count("<!-- generated: ") == before.count("<!-- end: ") + 1
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -67,6 +67,8 @@
     const times = (RIGHT - LEFT) / (high - low);
     for (const path of stretched)
       path.setAttribute("transform", `matrix(${times} 0 0 1 ${LEFT - low * times} 0)`);
+    // for whoever asks what is shown
+    [svg.dataset.from, svg.dataset.to] = [moment(low), moment(high)];
     axis();
     point();
   };
@@ -82,8 +84,9 @@
     show(middle - (middle - low) * factor, middle + (high - middle) * factor);
   };
   const pan = (share) => {
-    const by = share * (high - low);
-    show(Math.max(low + by, 0) === 0 ? 0 : low + by, low + by <= 0 ? high - low : high + by);
+    const length = high - low;
+    const from = Math.min(Math.max(low + share * length, 0), 1 - length);
+    show(from, from + length);
   };
 
   // -- the axis
@@ -240,11 +243,12 @@
   document.addEventListener("keydown", (event) => {
     if (event.key === "Escape") hush();
   });
-  svg.addEventListener("focusin", (event) => {
+  // not of the svg itself: Chromium takes one that listens for the focus for a stop of Tab
+  svg.parentElement.addEventListener("focusin", (event) => {
     const item = byElement.get(event.target);
     if (item) say(item);
   });
-  svg.addEventListener("focusout", hush);
+  svg.parentElement.addEventListener("focusout", hush);
 
   // -- the mouse
 

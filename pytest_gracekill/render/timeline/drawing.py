@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from pytest_gracekill.render.picture import stamp
 from pytest_gracekill.render.timeline import lanes as drawn
+from pytest_gracekill.render.timeline.around import KEY_HEIGHT, head, key
 from pytest_gracekill.render.timeline.canvas import LEFT, RIGHT, WIDTH, Canvas
 from pytest_gracekill.render.timeline.look import style
 from pytest_gracekill.render.timeline.marking import element, number, share, text
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from pytest_gracekill.render.picture import Finding, Lane, Picture
 
 _AXIS = 34
-_BOTTOM = 8
 #: A share of the plot in which a label has no room on its left.
 _NEAR = 0.06
 #: Steps of a schedule that are drawn; the list beside the picture has all of them.
@@ -32,26 +32,31 @@ def svg(picture: Picture, *, prefix: str = "gk", standalone: bool = True) -> str
     canvas = Canvas(scale_of(picture), prefix)
     canvas.rows.update({lane.key: row for row, lane in enumerate(picture.lanes)})
     tops, bottom = _tops(picture)
-    height = bottom + _BOTTOM
-    body = "".join(_body(picture, canvas, tops, bottom))
+    height = bottom + KEY_HEIGHT
+    body = "".join(_body(picture, canvas, tops, bottom)) + "".join(key(bottom))
     title = element("title", text(picture.headline), id=f"{prefix}-title")
     described = element("desc", text(_described(picture)), id=f"{prefix}-desc")
     attributes: dict[str, str | float | None] = {
-        "viewBox": f"0 0 {WIDTH} {number(height)}",
         "class_": "gk",
         "role": "img" if standalone else "group",
         "aria_labelledby": f"{prefix}-title",
         "aria_describedby": f"{prefix}-desc",
     }
     if standalone:
+        above, by = head(picture, broken(picture))
+        height += by
+        back = element("rect", width=WIDTH, height=height, class_="back")
+        body = f"{back}{above}{element('g', body, transform=f'translate(0 {number(by)})')}"
         attributes |= {"xmlns": "http://www.w3.org/2000/svg", "width": WIDTH, "height": height}
     else:
+        body = element("rect", width=WIDTH, height=height, class_="back") + body
         knots = ";".join(f"{share(place)},{at:.9g}" for at, place in canvas.scale.knots)
         rows = ";".join(
             f"{number(tops[lane.key])},{drawn.HEIGHTS[lane.kind]}" for lane in picture.lanes
         )
         attributes |= {"id": prefix, "data_knots": knots, "data_rows": rows}
         attributes |= {"data_left": LEFT, "data_right": RIGHT}
+    attributes["viewBox"] = f"0 0 {WIDTH} {number(height)}"
     sheet = element("style", style("gk")) if standalone else ""
     return _element("svg", f"{title}{described}{sheet}{body}", attributes)
 
@@ -78,7 +83,6 @@ def _described(picture: Picture) -> str:
 def _body(picture: Picture, canvas: Canvas, tops: dict[str, float], bottom: float) -> Iterator[str]:
     prefix = canvas.prefix
     yield _definitions(prefix, bottom)
-    yield element("rect", width=WIDTH, height=bottom + _BOTTOM, class_="back")
     yield from _bands(picture, tops)
     clip = f"url(#{prefix}-clip)"
     yield element("g", "".join(_behind(picture, canvas, bottom)), clip_path=clip)
@@ -108,7 +112,7 @@ def _definitions(prefix: str, bottom: float) -> str:
     )
     clip = element(
         "clipPath",
-        element("rect", x=LEFT - 1, width=WIDTH - LEFT + 1, height=bottom + _BOTTOM),
+        element("rect", x=LEFT - 1, width=WIDTH - LEFT + 1, height=bottom),
         id=f"{prefix}-clip",
     )
     head = element(

@@ -94,6 +94,7 @@ _SHAPE: Rules = {
     ".name": "font-size:12px;font-weight:600",
     ".dim": "font-size:10px",
     ".tick": "font-size:10px;text-anchor:middle",
+    ".head-line": "font-size:15px;font-weight:700",
     ".big": "font-size:13px;font-weight:700",
     ".strong": "font-weight:700",
     ".grid": "stroke-width:1",

@@ -1,8 +1,9 @@
 """libvirt itself, judged: its own daemon, a domain of it, and the call that destroys the domain.
 
 How long libvirt gives a QEMU, 10 s before SIGKILL, cannot be shortened: one case waits for it with
-the fake as the emulator, and one with a real QEMU. What takes longer still is measured by
-``python tests/real/libvirt_figures.py``.
+the fake as the emulator, and one with a real QEMU. libvirt counts its looks, not the time, so that
+on a busy machine it can be half as long again: the flush has to take far longer. What lies closer
+together is measured by ``python tests/real/libvirt_figures.py``.
 """
 
 from __future__ import annotations
@@ -91,7 +92,7 @@ def test_list_stands_still(daemon: Libvirtd, clients: Clients, gracekill: Judge)
 
 
 def test_destroy_loses_data(daemon: Libvirtd, clients: Clients, gracekill: Judge) -> None:
-    report = gracekill(destroy_fake(daemon), flush_time=12.0, force=True, contend=clients.work)
+    report = gracekill(destroy_fake(daemon), flush_time=60.0, force=True, contend=clients.work)
     lost_blocks_behind_destroy(report)
     stood(clients, 10.0)
 
@@ -116,7 +117,7 @@ def test_real_short_flush(
 def test_real_destroy_loses_data(
     daemon: Libvirtd, clients: Clients, real_qemu: StartReal, gracekill: Judge
 ) -> None:
-    vm = real_qemu(start=start_real(daemon), flush_time=12.0)
+    vm = real_qemu(start=start_real(daemon), flush_time=60.0)
     report = gracekill(destroy_real(daemon), vm=vm, force=True, contend=clients.work)
     lost_blocks_behind_destroy(report)
     stood(clients, 10.0)

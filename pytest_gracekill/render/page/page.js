@@ -259,14 +259,7 @@
   };
   let dragged = null;
   svg.addEventListener("pointermove", (event) => {
-    if (dragged) {
-      const by = dragged.place - placeAt(event);
-      if (Math.abs(by) > (high - low) / 300 || dragged.moved) {
-        dragged.moved = true;
-        pan(by / (high - low));
-      }
-      return;
-    }
+    if (dragged) return;
     const item = byElement.get(event.target.closest?.(".i"));
     if (item) say(item, { x: event.clientX, y: event.clientY });
     else if (shown && shown.element !== document.activeElement) hush();
@@ -277,12 +270,24 @@
     else hush();
   });
   svg.addEventListener("pointerdown", (event) => {
-    if (event.button === 0) dragged = { place: placeAt(event), moved: false };
+    if (event.button === 0) dragged = { place: placeAt(event), from: event.clientX, moved: false };
   });
-  window.addEventListener("pointerup", () => { dragged = null; });
+  // it may be dragged out of the picture, and be let go there
+  window.addEventListener("pointermove", (event) => {
+    if (event.buttons === 0) dragged = null;
+    if (!dragged) return;
+    dragged.moved ||= Math.abs(event.clientX - dragged.from) > 3;
+    if (dragged.moved) pan((dragged.place - placeAt(event)) / (high - low));
+  });
+  window.addEventListener("click", () => { dragged = null; });
+  window.addEventListener("pointercancel", () => { dragged = null; });
+  window.addEventListener("pointerup", (event) => {
+    // the click that ends a drag is none; where it ends elsewhere there is none
+    if (dragged && !svg.contains(event.target)) dragged = null;
+  });
   svg.addEventListener("click", (event) => {
     const item = byElement.get(event.target.closest?.(".i"));
-    if (item) select(item);
+    if (item && !dragged?.moved) select(item);
   });
   svg.addEventListener("dblclick", (event) => zoom(0.4, placeAt(event)));
   svg.addEventListener("wheel", (event) => {

@@ -16,6 +16,9 @@ import os
 import re
 import struct
 import subprocess
+import tempfile
+from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import real_programs
@@ -23,7 +26,6 @@ from .disk import Audit, Disk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from pathlib import Path
 
     from .journal import Journal
 
@@ -64,17 +66,23 @@ def create(path: Path, *, blocks: int, lazy_refcounts: bool) -> None:
 
     :raises OSError: QEMU's programs could not do it.
     """
+    path.write_bytes(_image(blocks, lazy_refcounts=lazy_refcounts))
+    os.truncate(path, _FILE)
+
+
+@lru_cache(maxsize=8)
+def _image(blocks: int, *, lazy_refcounts: bool) -> bytes:
+    """What QEMU's programs make: once, since they wait for the hardware, and a trial should not."""
     programs = real_programs.find(real_programs.IMG, real_programs.IO)
     lazy = "on" if lazy_refcounts else "off"
     options = f"cluster_size={CLUSTER},lazy_refcounts={lazy}"
-    _run(
-        programs[real_programs.IMG],
-        *("create", "-q", "-f", "qcow2", "-o", options, str(path), str(_VIRTUAL)),
-    )
     writes = [f"write -q -P {_BEFORE} {block * STRIDE} {CLUSTER}" for block in range(blocks)]
-    # nothing waits for the hardware: the image lives as long as its trial
-    _run(programs[real_programs.IO], "-t", "unsafe", "-f", "qcow2", *_each(writes), str(path))
-    os.truncate(path, _FILE)
+    with tempfile.TemporaryDirectory(prefix="gracekill-") as folder:
+        path = Path(folder) / "disk"
+        create = ("create", "-q", "-f", "qcow2", "-o", options, str(path), str(_VIRTUAL))
+        _run(programs[real_programs.IMG], *create)
+        _run(programs[real_programs.IO], "-t", "unsafe", "-f", "qcow2", *_each(writes), str(path))
+        return path.read_bytes()
 
 
 def tables(path: Path) -> dict[int, int]:

@@ -100,11 +100,12 @@ def test_destroy_loses_data(daemon: Libvirtd, clients: Clients, gracekill: Judge
 def test_real_graceful(
     daemon: Libvirtd, clients: Clients, real_qemu: StartReal, gracekill: Judge
 ) -> None:
-    vm = real_qemu(start=start_real(daemon), flush_time=2.5)
+    """A flush for which `destroy` without the flag has no time."""
+    vm = real_qemu(start=start_real(daemon), flush_time=12.0)
     routine = destroy_real(daemon, VIR_DOMAIN_DESTROY_GRACEFUL)
     report = gracekill(routine, vm=vm, force=False, contend=clients.work)
     assert report.headline() == "gracekill: STALLED"
-    stood(clients, 2.5)
+    stood(clients, 12.0)
 
 
 def test_real_short_flush(

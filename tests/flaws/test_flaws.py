@@ -148,6 +148,9 @@ def test_flaw_is_caught_and_named(gracekill: Judge, fake_qemu: StartFake, path: 
         words = {verdict.word, *verdict.also}
         wanted = {expected} if isinstance(expected, str) else set(expected)
         assert words & wanted, report
+        # and a picture can show when and where
+        shown = {moment.word for moment in verdict.moments}
+        assert words & wanted <= shown, verdict
         told += [verdict.evidence, *verdict.detail]
     for name in flaw.names:
         text = name.replace("{line}", line)

@@ -36,7 +36,8 @@ class Course:
         self.blocks = next(
             (n for e in seen.by_fake("start") if (n := number_of(e, "blocks")) is not None), None
         )
-        self.ready = _first(seen.by_fake("ready", "handlers", "start"))
+        readied = seen.by_fake("ready") or seen.by_fake("handlers") or seen.by_fake("start")
+        self.ready = _first(readied)
         self.request = _first(seen.by_fake(*_REQUESTS))
         self.flush_begin = _first(seen.by_fake("flush_begin"))
         self.flush_end = _first(seen.by_fake("flush_end"))

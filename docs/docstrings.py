@@ -122,12 +122,11 @@ def _is_returned(cls: type) -> bool:
     return cls.__name__ in _RETURNED
 
 
-_RETURNED = {"Audit", "Child", "FakeQemu", "KillResult", "Report", "Verdict"}
+_RETURNED = {"Audit", "Child", "FakeQemu", "KillResult", "RealQemu", "Report", "Verdict"}
 
 #: Attributes that only the instance has.
 _ATTRIBUTES = {
     "FakeQemu": (
-        "`.knobs`: what it was asked to be",
         "`.dir`: its folder",
         "`.pid`: the VM's process; whom to kill",
         "`.pidfd`: of the same process, opened at its start; readable when it has ended",
@@ -135,6 +134,11 @@ _ATTRIBUTES = {
         "`.journal`: `.path` and `.entries()`, what it did and saw",
         "`.mark`: the FIFO that every process of this fake holds open",
         "`.qmp`: the path of the QMP socket; `None` without the knob `qmp`",
+    ),
+    "RealQemu": (
+        "everything of a `FakeQemu`",
+        "`.disk.check()`: what `qemu-img check` says of the image, which is no verdict",
+        "`.version`: QEMU's",
     ),
     "Child": (
         "`.argv: list[str]`, `.cmdline: str`, `.program: str`, `.target`: what starts it",

@@ -12,6 +12,7 @@ from docs import cases, flaws, real_libvirt, todays_tools
 from docs.docstrings import described, markdown, shown
 from pytest_gracekill import settings, verdicts
 from pytest_gracekill.arguments import DEFAULTS
+from pytest_gracekill.child import real_knobs
 from pytest_gracekill.child.knobs import MEANINGS, Knobs
 from pytest_gracekill.choreography import POINTS
 from pytest_gracekill.driving import ACTS
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 #: Arguments of ``gracekill`` that are neither settings nor knobs.
 ARGUMENTS = {
     "routine": "the routine under test; `None` is the fixture `kill_routine`",
-    "vm": "a fake that runs already, from `fake_qemu()`; knobs are then not read",
+    "vm": "a VM that runs already, from `fake_qemu()` or `real_qemu()`; knobs are then not read",
     "flags": "what the call is asked for: `KillFlags.FORCE`, `KillFlags.NOWAIT`, both, or 0 for a"
     " graceful kill; only for a routine that takes `flags`",
     "policy": "a `KillPolicy`, for a routine that takes `policy`; one that takes `grace` or"
@@ -117,6 +118,21 @@ def knobs() -> str:
     )
 
 
+def knobs_of_real() -> str:
+    """Every knob of a real QEMU."""
+    return _table(
+        ("knob", "default", "meaning"),
+        (
+            (
+                f"`{field.name}`",
+                f"`{_default(field.default)}`",
+                _cell(real_knobs.MEANINGS[field.name]),
+            )
+            for field in dataclasses.fields(real_knobs.RealKnobs)
+        ),
+    )
+
+
 def options() -> str:
     """Every setting, in the forms in which it can be given."""
     return _table(
@@ -167,7 +183,7 @@ def fixtures() -> str:
     module = import_module("pytest_gracekill.fixtures")
     return "\n\n".join(
         f"### `{name}`\n\n{markdown(inspect.getdoc(_function(getattr(module, name))))}"
-        for name in ("gracekill", "fake_qemu", "kill_routine")
+        for name in ("gracekill", "fake_qemu", "real_qemu", "kill_routine")
     )
 
 
@@ -222,6 +238,7 @@ REGIONS: dict[str, Callable[[], str]] = {
     "options": options,
     "marker": marker,
     "knobs": knobs,
+    "real-knobs": knobs_of_real,
     "verdicts": judged,
     "policies": policies,
     "api": api,

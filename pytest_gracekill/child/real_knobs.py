@@ -149,8 +149,8 @@ MEANINGS: Mapping[str, str] = MappingProxyType(
         "blocks": f"number of clusters that the guest has written, 1 to {MOST_BLOCKS}",
         "flushed": "how many of them, the first ones, the guest has flushed itself since",
         "gate": (
-            "held: no write and no flush reaches the disk until the handle's `.gate` is opened, \""
-            "so that SIGKILL loses all and no clock matters; default open"
+            "open, or held: no write and no flush reaches the disk until the handle's `.gate` is"
+            " opened, so that SIGKILL loses all and no clock matters"
         ),
         "lazy_refcounts": "the option of the qcow2 image",
         "program": "qemu (qemu-system-x86_64 -machine none) or storage-daemon",

@@ -57,15 +57,16 @@ def in_the_middle(folder: Path) -> tuple[subprocess.Popen[str], list[int], Path]
     """A pytest in whose trial libvirt has been asked; its processes, and the daemon's folder."""
     (folder / "test_trial.py").write_text(TRIAL, encoding="utf-8")
     options = ["-p", "no:cacheprovider", "-s", f"--rootdir={folder}", f"--basetemp={folder}/tmp"]
-    pytest_ = subprocess.Popen(
-        [sys.executable, "-m", "pytest", *options, "test_trial.py"],
-        cwd=folder,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    with (folder / "output").open("w") as output:
+        pytest_ = subprocess.Popen(
+            [sys.executable, "-m", "pytest", *options, "test_trial.py"],
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
     assert pytest_.stderr is not None
     readable = select.poll()
     readable.register(pytest_.stderr, select.POLLIN)
@@ -75,7 +76,8 @@ def in_the_middle(folder: Path) -> tuple[subprocess.Popen[str], list[int], Path]
             await_in(Path(rest[3], "journal"), '"event":"signal"')
             return pytest_, [int(pid) for pid in rest[:2]], Path(rest[2])
     pytest_.kill()
-    raise AssertionError("it has not come to the trial")
+    said = (folder / "output").read_text(encoding="utf-8")
+    raise AssertionError(f"it has not come to the trial: {said}")
 
 
 def await_in(journal: Path, text: str) -> None:

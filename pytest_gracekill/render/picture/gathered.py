@@ -26,7 +26,7 @@ class Held(NamedTuple):
     until: float | None
     actor: str
     lock: str
-    where: str
+    site: object
 
 
 class Waited(NamedTuple):
@@ -36,7 +36,7 @@ class Waited(NamedTuple):
     until: float | None
     actor: str
     lock: str
-    where: str
+    site: object
     acquired: bool
 
 
@@ -126,12 +126,12 @@ class Gathered:
         if event.kind == "hold":
             lock = str(fields.get("lock"))
             until = self._moment(fields.get("released_ns"))
-            self.holds[lock].append(Held(at, until, actor, lock, place(fields.get("site"))))
+            self.holds[lock].append(Held(at, until, actor, lock, fields.get("site")))
         elif event.kind == "wait":
             lock = str(fields.get("lock"))
             until = self._moment(fields.get("until_ns"))
-            where, acquired = place(fields.get("site")), bool(fields.get("acquired"))
-            self.waits[actor].append(Waited(at, until, actor, lock, where, acquired))
+            site, acquired = fields.get("site"), bool(fields.get("acquired"))
+            self.waits[actor].append(Waited(at, until, actor, lock, site, acquired))
         elif event.kind == "stand":
             until = self._moment(fields.get("until_ns"))
             busy = fields.get("busy")

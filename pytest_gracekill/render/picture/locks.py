@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pytest_gracekill.render.picture.gathered import place
 from pytest_gracekill.render.picture.records import Lane, Span, stamp
 
 if TYPE_CHECKING:
@@ -88,7 +89,8 @@ def lane(lock: str, seen: Gathered, people: People, room: Room) -> Lane:
 def _span(hold: Held, people: People, room: Room) -> Span:
     until = room.end if hold.until is None else hold.until
     how_long = "and still held" if hold.until is None else f"to {stamp(until)}"
-    where = f", taken at {hold.where}" if hold.where else ""
+    taken = place(hold.site)
+    where = f", taken at {taken}" if taken else ""
     return Span(
         since=hold.since,
         until=until,

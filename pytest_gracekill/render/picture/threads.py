@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from pytest_gracekill.render.picture.gathered import place
 from pytest_gracekill.render.picture.records import Lane, Mark, Span, stamp
 
 if TYPE_CHECKING:
@@ -134,7 +135,8 @@ class Threads:
         by = "" if hold is None else f", held by {self._people.name(hold.actor)}"
         verb = "stood still, waited" if self._is_stall(since, until) else "waited"
         how = "" if wait.acquired else ", and did not get it"
-        where = f", at {wait.where}" if wait.where else ""
+        stood = place(wait.site)
+        where = f", at {stood}" if stood else ""
         return Span(
             since=since,
             until=until,

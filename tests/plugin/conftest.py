@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Protocol
 
 import pytest
@@ -9,6 +10,13 @@ import pytest
 
 class RunPytest(Protocol):
     def __call__(self, source: str, *arguments: str) -> pytest.RunResult: ...
+
+
+@pytest.fixture(autouse=True)
+def _without_our_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is set for the run of this suite, as in CI, is not set for the pytests in it."""
+    for name in [name for name in os.environ if name.startswith("GRACEKILL_")]:
+        monkeypatch.delenv(name)
 
 
 @pytest.fixture

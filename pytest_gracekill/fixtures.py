@@ -5,12 +5,14 @@ from __future__ import annotations
 import shutil
 import sys
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar, cast
 
 import pytest
 
 from pytest_gracekill import settings
 from pytest_gracekill.errors import StartError, UnsupportedError, UsageError
+
+T = TypeVar("T")
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from pytest_gracekill.child.real_managed import RealChild
     from pytest_gracekill.child.real_qemu import RealQemu
     from pytest_gracekill.choreography import Point
+    from pytest_gracekill.explorations import Asking
+    from pytest_gracekill.explore.exploration import Exploration
     from pytest_gracekill.report import Report
     from pytest_gracekill.routine.external import External
     from pytest_gracekill.routine.flags import KillFlags
@@ -39,6 +43,8 @@ DEADLINE = pytest.StashKey[float]()
 ORDER: pytest.StashKey[SessionOrder] = pytest.StashKey()
 #: The reports of this test's trials, in order.
 REPORTS = pytest.StashKey[list["Report"]]()
+#: The explorations of this test, in order; None stands for one that is still going on.
+EXPLORED = pytest.StashKey[list["Exploration | None"]]()
 
 MARKER_HELP = (
     "gracekill(*, flags, policy, force, survive, slack, stall_limit, contenders, contend,"
@@ -86,6 +92,47 @@ class Judge(Protocol):
         lock_order: str = ...,
         **knobs: object,
     ) -> Report: ...
+
+    def explore(
+        self,
+        routine: Callable[..., object] | None = None,
+        *,
+        contenders: int | str | Sequence[str] = ...,
+        clock: str = ...,
+        preemptions: int | None = ...,
+        seconds: float = ...,
+        seed: int = ...,
+        all_failures: bool = ...,
+        locks: Sequence[tuple[object, str]] = ...,
+        **knobs: object,
+    ) -> Exploration:
+        """Ask the same question over every schedule of the threads, in virtual time.
+
+        Arguments of a trial are taken as there. ``contenders`` are threads that do their work once
+        each: those of a trial, and its acts (eof, destroy, restart, undefine). ``clock``:
+        ``"jump"``, time passes when nobody can go on; ``"explore"``, it may pass at any step;
+        ``"both"``. ``preemptions``: so many are looked at exhaustively; ``None``, any number.
+        ``seconds`` of real time at most. ``seed`` for the schedules at random. ``all_failures``:
+        go on after the first.
+        """
+
+    def explore_threads(
+        self,
+        setup: Callable[[], T],
+        *bodies: Callable[[T], object],
+        check: Callable[[T], object] | None = None,
+        clock: str = ...,
+        preemptions: int | None = ...,
+        seconds: float = ...,
+        seed: int = ...,
+        all_failures: bool = ...,
+        locks: Sequence[tuple[object, str]] = ...,
+    ) -> Exploration:
+        """Run ``body(state)`` each in a thread, in every schedule; ``check(state)`` at the end.
+
+        ``setup()`` makes a new state for each schedule. A failure is a deadlock, an exception of a
+        body, or of the check (or that it returns False).
+        """
 
 
 @pytest.fixture
@@ -273,8 +320,67 @@ def gracekill(
             report.save(trial.evidence_folder(root, nodeid, len(reports)), title=nodeid)
         return report
 
+    judging = cast("Judge", judge)
+    # a function has attributes, too
+    judging.explore, judging.explore_threads = _explorers(request)  # type: ignore[method-assign, assignment]
     with folders(tmp_path_factory) as folder:
-        yield judge
+        yield judging
+
+
+def _explorers(
+    request: pytest.FixtureRequest,
+) -> tuple[Callable[..., Exploration], Callable[..., Exploration]]:
+    """``gracekill.explore`` and ``gracekill.explore_threads`` of a test."""
+
+    def explore(routine: Callable[..., object] | None = None, **arguments: object) -> Exploration:
+        __tracebackhide__ = True
+        from pytest_gracekill import explorations  # noqa: PLC0415 - loaded when it is used
+
+        named = (routine, "the call") if routine is not None else routine_of(request)
+        values = arguments_of(request, arguments)
+        return explored(lambda asking: explorations.explore(asking, *named, values))
+
+    def explore_threads(
+        setup: Callable[[], object],
+        *bodies: Callable[[object], object],
+        check: Callable[[object], object] | None = None,
+        **arguments: object,
+    ) -> Exploration:
+        __tracebackhide__ = True
+        from pytest_gracekill import explorations  # noqa: PLC0415 - loaded when it is used
+
+        return explored(
+            lambda asking: explorations.explore_threads(asking, setup, bodies, check, arguments)
+        )
+
+    def explored(ask: Callable[[Asking], Exploration]) -> Exploration:
+        __tracebackhide__ = True
+        from pytest_gracekill import explorations, trial  # noqa: PLC0415 - loaded when it is used
+
+        node, config = request.node, request.config
+        so_far = node.stash.setdefault(EXPLORED, [])
+        so_far.append(None)
+        asking = explorations.Asking(
+            test=node.nodeid,
+            number=len(so_far),
+            replay=config.stash[SETTLED]["replay"],
+            deadline=node.stash.get(DEADLINE, None),
+        )
+        try:
+            found = so_far[asking.number - 1] = ask(asking)
+        except (UsageError, StartError) as error:
+            # the user's line is what is wrong, not ours
+            raise error.with_traceback(None) from error.__cause__
+        root, _ = trial.evidence_root(
+            config.stash[SETTLED]["save"].value, config.invocation_params.dir
+        )
+        if config.stash[SETTLED]["save"].value is not None and found.failure is not None:
+            name = f"exploration-{asking.number}"
+            folder = trial.evidence_folder(root, node.nodeid, asking.number).with_name(name)
+            found.failure.save(folder, title=node.nodeid)
+        return found
+
+    return explore, explore_threads
 
 
 def routine_of(request: pytest.FixtureRequest) -> tuple[Callable[..., object] | External, str]:

@@ -9,10 +9,9 @@ was.
 from __future__ import annotations
 
 import gc
-import inspect
 import time
 from contextlib import ExitStack, contextmanager
-from math import inf, isfinite
+from math import inf
 from typing import TYPE_CHECKING
 
 from pytest_gracekill import circumstances
@@ -21,8 +20,9 @@ from pytest_gracekill.child.launch import READY_WITHIN
 from pytest_gracekill.child.unstarted import SHOWS_WITHIN
 from pytest_gracekill.errors import StartError, UsageError
 from pytest_gracekill.participants import JOIN, Participants, vm_ends
+from pytest_gracekill.promises import budget_of, claims_success, longest_end, promise_of
 from pytest_gracekill.report import Call, Report
-from pytest_gracekill.routine.adapt import MANAGERS, name_of
+from pytest_gracekill.routine.adapt import MANAGERS
 from pytest_gracekill.routine.flags import KillFlags
 from pytest_gracekill.routine.policy import KillPolicy
 from pytest_gracekill.routine.session import Session
@@ -34,7 +34,6 @@ from pytest_gracekill.verdicts.evidence import (
     TOLERANCE,
     Caller,
     Evidence,
-    Promise,
 )
 from pytest_gracekill.verdicts.progress import longest
 from pytest_gracekill.witness.watchdog import Watchdog
@@ -44,7 +43,6 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from pytest_gracekill.child.handle import FakeQemu
-    from pytest_gracekill.child.knobs import Knobs
     from pytest_gracekill.child.unstarted import Unstarted
     from pytest_gracekill.routine.adapt import Adapted
     from pytest_gracekill.routine.model import Domain, Driver
@@ -278,7 +276,7 @@ class _Trial:
         asked = [entry.at_ns for entry in journal if entry.event in REQUESTS]
         return Evidence(
             knobs=who.vm.knobs,
-            promise=self._promise(budget, nowait=nowait),
+            promise=promise_of(plan, who.vm.knobs, budget, nowait=nowait),
             call=_call_of(first, success=success[id(first)]),
             called_ns=first.called_ns,
             returned_ns=first.returned_ns,
@@ -348,12 +346,7 @@ class _Trial:
         )
 
     def _budget(self) -> float:
-        plan = self.plan
-        policy = plan.policy or KillPolicy()
-        budget = plan.budget
-        if budget is None:
-            budget = policy.grace + policy.reap + _longest_end(plan.knobs) + 5.0
-        return min(budget, self._allowed())
+        return min(budget_of(self.plan), self._allowed())
 
     def _allowed(self) -> float:
         """Seconds that all calls may take together."""
@@ -363,37 +356,14 @@ class _Trial:
         left = self.plan.deadline - time.monotonic()
         return max(left * 0.8 - 1.0, left / 2, 0.1)
 
-    def _promise(self, budget: float, *, nowait: bool) -> Promise:
-        plan, knobs = self.plan, self.who.vm.knobs
-        force = plan.force
-        if force is None and plan.routine.takes("flags"):
-            force = bool(plan.flags & KillFlags.FORCE)
-        survive = plan.survive
-        if survive is None and knobs.ends_by_itself:
-            survive = knobs.flush_total
-        return Promise(
-            force=force,
-            nowait=nowait,
-            survive=survive,
-            grace=None if plan.policy is None else plan.policy.grace,
-            takes_driver=plan.routine.kind == "driver",
-            slack=plan.slack,
-            stall_limit=plan.stall_limit,
-            budget=budget,
-        )
-
     # -- after the call
 
     def _claims_success(self, seen: Seen, *, status: bool | None) -> bool | None:
         if seen.expired:
             return None
-        if seen.error is not None:
-            return False
-        if self.plan.succeeded is not None:
-            return _answer(self.plan.succeeded, seen.result)
-        claimed = seen.result is not False and getattr(seen.result, "ok", True) is not False
+        claimed = claims_success(self.plan, seen.result, seen.error)
         # a manager that says that the VM runs has not reported that it is gone
-        return claimed and not status
+        return claimed and (self.plan.succeeded is not None or not status)
 
     def _ends(self, deadline_ns: int) -> bool:
         """Give a VM that was asked to stop and is still flushing the time that it needs."""
@@ -405,29 +375,7 @@ class _Trial:
         if not asked or not vm.knobs.ends_by_itself:
             return vm_ends(vm, TOLERANCE)
         left = (deadline_ns - time.monotonic_ns()) / 1e9
-        return vm_ends(vm, max(left, _longest_end(vm.knobs)))
-
-
-def _answer(succeeded: Callable[[object], bool], result: object) -> bool:
-    """What the user's ``succeeded`` makes of a result."""
-    name = name_of(succeeded)
-    try:
-        says: object = succeeded(result)
-    except Exception as error:
-        raise UsageError(
-            f"succeeded={name} raised {type(error).__name__}: {error}, asked about the result"
-            f" {result!r}; True or False is needed",
-            source="the call",
-        ) from error
-    if not isinstance(says, bool):
-        if inspect.iscoroutine(says):
-            says.close()
-        raise UsageError(
-            f"succeeded={name} returned {says!r}, asked about the result {result!r}; True (it"
-            " reports success) or False is needed",
-            source="the call",
-        )
-    return says
+        return vm_ends(vm, max(left, longest_end(vm.knobs)))
 
 
 def _await_reuse(vm: FakeQemu) -> None:
@@ -446,9 +394,3 @@ def _call_of(seen: Seen, *, success: bool | None) -> Call:
         error=seen.error,
         elapsed=(seen.returned_ns - seen.called_ns) / 1e9,
     )
-
-
-def _longest_end(knobs: Knobs) -> float:
-    """Seconds from the stop request to the exit; for an endless flush, its ``flush_time``."""
-    total = knobs.flush_total
-    return (total if isfinite(total) else knobs.flush_time) + knobs.linger

@@ -13,6 +13,7 @@ from pytest_gracekill.conformance import cases
 from pytest_gracekill.errors import UsageError
 from pytest_gracekill.fixtures import (
     DEADLINE,
+    EXPLORED,
     MARKER_HELP,
     NAMED,
     REPORTS,
@@ -111,6 +112,8 @@ def pytest_runtest_makereport(
     if call.when == "teardown" and REPORTS in item.stash:
         # pytest keeps its items to the end, and a history has a hundred thousand records
         del item.stash[REPORTS]
+    if call.when == "teardown" and EXPLORED in item.stash:
+        del item.stash[EXPLORED]
     if call.when == "call" and item.config.getoption("htmlpath", None):
         from pytest_gracekill import extras  # noqa: PLC0415 - for who has pytest-html
 
@@ -126,6 +129,10 @@ def pytest_runtest_makereport(
         first_row = str(trial).splitlines()[1]
         if addsection is not None and not trial.ok and first_row not in shown:
             addsection("gracekill", str(trial))
+    for explored in item.stash.get(EXPLORED, []):
+        ok = explored is None or explored.status == "exhausted"
+        if addsection is not None and not ok and str(explored) not in shown:
+            addsection("gracekill", str(explored))
     return report
 
 

@@ -137,6 +137,12 @@ def _parse_contenders(text: str) -> object:
 EVIDENCE = "gracekill-evidence"
 
 
+def _token(value: object) -> str | None:
+    if isinstance(value, str) and re.fullmatch(r"\d+\.\d+[je]\.[0-9a-f]{8}\.[\dt_-]*", value):
+        return None
+    return "a token is needed, as it is printed with a failure: 1.1j.9f3a22b1.3-1_7-t"
+
+
 def _folder(value: object) -> str | None:
     if isinstance(value, str | os.PathLike) and os.fspath(value):
         return None
@@ -243,6 +249,15 @@ SETTINGS = {
             switches={"--gracekill-require-qemu": True},
         ),
         Setting(
+            name="replay",
+            default=None,
+            metavar="TOKEN",
+            help="run only the schedule of this token where a test explores: it is printed with the"
+            " failure",
+            parse=str.strip,
+            check=_optional(_token),
+        ),
+        Setting(
             name="save",
             default=None,
             metavar="DIR[=all]",
@@ -256,7 +271,7 @@ SETTINGS = {
 
 
 #: What concerns the session, and is no argument of a trial.
-SESSION_ONLY = frozenset(("routine", "stop", "save", "require_qemu"))
+SESSION_ONLY = frozenset(("routine", "stop", "save", "require_qemu", "replay"))
 
 
 def parsed(setting: Setting, text: str, source: str) -> Value:

@@ -66,6 +66,7 @@ class Driver:
         under the driver lock and locked after that was let go.
     :param make_lock: called with ``"driver"`` and ``"domain NAME"``.
     :param notices: is told of uses after the last reference, and of clean-ups.
+    :param make_domain: called with its name, its lock and the notices.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Driver:
         lookup: Lookup = "coupled",
         make_lock: Callable[[str], Lockable] = OwnedLock,
         notices: Notices | None = None,
+        make_domain: Callable[[str, Lockable, Notices | None], Domain] = Domain,
     ) -> None:
         if lookup not in ("coupled", "referenced"):
             raise UsageError(
@@ -83,6 +85,7 @@ class Driver:
         self.lock: Lockable = make_lock("driver")
         self._make_lock = make_lock
         self._notices = notices
+        self._make_domain = make_domain
         self._domains: dict[str, Domain] = {}
         self._ids = itertools.count(1)
 
@@ -109,7 +112,8 @@ class Driver:
         with _taken(self.lock):
             domain = self._domains.get(name)
             if domain is None:
-                domain = Domain(name, self._make_lock(f"domain {name}"), self._notices)
+                lock = self._make_lock(f"domain {name}")
+                domain = self._make_domain(name, lock, self._notices)
                 self._domains[name] = domain
             with _taken(domain.lock):
                 domain.begin(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from pytest_gracekill.child.disk import Audit
@@ -12,9 +12,7 @@ if TYPE_CHECKING:
     from pytest_gracekill.child.journal import Entry
     from pytest_gracekill.child.knobs import Knobs
     from pytest_gracekill.report import Call
-    from pytest_gracekill.witness.contenders import Contender
     from pytest_gracekill.witness.dead_end import AnyDeadlock
-    from pytest_gracekill.witness.event_loop import LoopContender
     from pytest_gracekill.witness.history import Frame, Hold, Wait
     from pytest_gracekill.witness.identity import CleanUp, FreedUse
     from pytest_gracekill.witness.leftovers import Leftovers
@@ -40,6 +38,22 @@ SHORT_NS = 1_000_000
 #: A routine that waits for less than this stalls nobody: a busy machine lets a thread that holds a
 #: lock stand for a tenth of a second.
 SHORTEST_WAIT = 0.250
+
+
+class Contending(Protocol):
+    """A contender as it is judged: a thread, a task of an event loop, one of an exploration."""
+
+    name: str
+    by_latency: bool
+    error: BaseException | None
+    raised_ns: int | None
+    spans: list[tuple[int, int]]
+
+    @property
+    def actor(self) -> str: ...
+
+    @property
+    def operations(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,7 +171,7 @@ class Evidence:
     holds: tuple[Hold, ...]
     waits: tuple[Wait, ...]
     lock_state: LockState | None
-    contenders: tuple[Contender | LoopContender, ...]
+    contenders: tuple[Contending, ...]
     leftovers: Leftovers | None
     identity: IdentitySeen | None
     acts: ActsSeen = ActsSeen()

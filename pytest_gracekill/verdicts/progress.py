@@ -14,14 +14,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_gracekill.report import NotJudged, Verdict
-from pytest_gracekill.witness.contenders import Contender
-from pytest_gracekill.witness.event_loop import PULSE
+from pytest_gracekill.witness.event_loop import PULSE, LoopContender
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pytest_gracekill.verdicts.evidence import Evidence
-    from pytest_gracekill.witness.event_loop import LoopContender
+    from pytest_gracekill.verdicts.evidence import Contending, Evidence
     from pytest_gracekill.witness.history import Hold, Wait
 
 #: A latency counts from so many times the contender's own longest before the call.
@@ -101,7 +99,7 @@ def _slow(evidence: Evidence) -> Verdict | None:
         return None
     during = _longest_of(contender, evidence, during=True)
     before = _longest_of(contender, evidence, during=False)
-    stood = () if isinstance(contender, Contender) else contender.stood_in
+    stood = contender.stood_in if isinstance(contender, LoopContender) else ()
     return _stalled(
         f"{contender.name} took {during:.3f} s during the wait, {_ms(before)} before it;"
         f" {evidence.promise.stall_limit:.2f} s are allowed",
@@ -113,7 +111,7 @@ def _slow(evidence: Evidence) -> Verdict | None:
     )
 
 
-def too_slow(evidence: Evidence) -> Contender | LoopContender | None:
+def too_slow(evidence: Evidence) -> Contending | None:
     """The contender whose latency says that it was held up, if there is one."""
     by_latency = [contender for contender in evidence.contenders if contender.by_latency]
     # a loop that stands still holds up all that works in it
@@ -146,7 +144,7 @@ def longest(evidence: Evidence, *, during: bool) -> float:
     return max(_longest_of(someone, evidence, during=during) for someone in evidence.contenders)
 
 
-def _longest_of(contender: Contender | LoopContender, evidence: Evidence, *, during: bool) -> float:
+def _longest_of(contender: Contending, evidence: Evidence, *, during: bool) -> float:
     spans = [0]
     for started, ended in contender.spans:
         if not during and started < evidence.called_ns < ended:

@@ -64,18 +64,22 @@ class _Files(dict[str, int]):
 
 _WITNESS = Path(__file__).parent
 _PACKAGE = _WITNESS.parent
-_TRACING = tuple(
-    str(_WITNESS / name)
-    for name in (
-        "class_order.py",
-        "conditions.py",
-        "dead_end.py",
-        "locks.py",
-        "traced_lock.py",
-        "wait_graph.py",
-        "lock_order.py",
-        "sites.py",
-    )
+_EXPLORE = _PACKAGE / "explore"
+_TRACING = (
+    str(_EXPLORE),
+    *(
+        str(_WITNESS / name)
+        for name in (
+            "class_order.py",
+            "conditions.py",
+            "dead_end.py",
+            "locks.py",
+            "traced_lock.py",
+            "wait_graph.py",
+            "lock_order.py",
+            "sites.py",
+        )
+    ),
 )
 # where the user's code was called from: what is outside of it is how a trial is run, and pytest
 _CALLERS = (
@@ -87,6 +91,9 @@ _CALLERS = (
     str(_PACKAGE / "driving.py"),
     str(_WITNESS / "event_loop.py"),
     str(_PACKAGE / "routine" / "adapt.py"),
+    str(_EXPLORE / "workers.py"),
+    str(_EXPLORE / "kill_scenario.py"),
+    str(_EXPLORE / "threads_scenario.py"),
 )
 _WATCHING = tuple(f"gracekill:{role}-" for role in ("watchdog", "exit", "start", "pulse"))
 # two threads that switch the collector off and on must not take turns
@@ -96,7 +103,7 @@ _PLUMBING = (contextlib.__file__, threading.__file__, str(_PACKAGE / "choreograp
 # what stands between a user's line and the lock: this package's witness, the model whose methods
 # take the locks for the user, and the two stdlib modules through which a lock is often taken
 _MODEL = tuple(str(_PACKAGE / "routine" / name) for name in ("model.py", "domain.py"))
-_files = _Files((str(_WITNESS), *_MODEL, *_PLUMBING), boundary=_CALLERS)
+_files = _Files((str(_WITNESS), str(_EXPLORE), *_MODEL, *_PLUMBING), boundary=_CALLERS)
 # for a thread that runs nothing but our own code: a contender in the model
 _ours = _Files((*_TRACING, *_PLUMBING), boundary=_CALLERS)
 
@@ -195,6 +202,18 @@ def frame_of(ident: int) -> FrameType | None:
     if ident == threading.get_ident():
         return sys._getframe(2)  # noqa: SLF001 (as above): whoever has asked for the stack
     return frames_by_thread().get(ident)
+
+
+def frames_of_traceback(error: BaseException) -> tuple[Frame, ...]:
+    """Where an exception has come from, innermost first, without our own frames."""
+    frames: list[Frame] = []
+    traceback = error.__traceback__
+    while traceback is not None:
+        code = traceback.tb_frame.f_code
+        if _files[code.co_filename] == THEIRS:
+            frames.append(_frame(code, traceback.tb_lasti))
+        traceback = traceback.tb_next
+    return tuple(reversed(frames))
 
 
 def stacks_beside(actors: Collection[str]) -> tuple[tuple[str, tuple[Frame, ...]], ...]:

@@ -1,0 +1,231 @@
+"""Locks that were made before the exploration: those that are named are simulated in it.
+
+A Lock or RLock is replaced where it is bound, and put back; a Condition, Event, Semaphore, Barrier
+or Queue stays the object that it is, and begins each schedule as it was. One that was not named,
+but can be reached from the code under test, is an error before anything is run: it would block for
+real.
+"""
+
+from __future__ import annotations
+
+import functools
+import queue
+import threading
+from contextlib import contextmanager
+from types import CodeType, FunctionType, MethodType, ModuleType
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from pytest_gracekill.errors import UsageError
+from pytest_gracekill.explore.locks import Lock, RLock
+from pytest_gracekill.explore.synchronizing import mark, unmark
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from pytest_gracekill.explore.run import Run
+
+Named: TypeAlias = "tuple[object, str]"
+
+_LOCK = type(threading.Lock())
+_RLOCK = (type(threading.RLock()), threading._RLock)  # noqa: SLF001 - the pure Python one
+_OBJECTS = (
+    threading.Condition,
+    threading.Event,
+    threading.Semaphore,
+    threading.Barrier,
+    queue.Queue,
+)
+_ALL = (_LOCK, *_RLOCK, *_OBJECTS)
+#: How deep objects are looked into for locks of theirs.
+_DEEP = 2
+#: A collection of so many things is data.
+_DATA = 1000
+#: Modules whose own locks are their own business.
+_FOREIGN = ("logging", "threading", "queue", "pytest", "_pytest", "psutil", "pytest_gracekill")
+
+
+def check(locks: Sequence[object], source: str) -> None:
+    """See whether these are locks that can be simulated.
+
+    :raises UsageError: names the entry, what it is, and what would be right.
+    """
+    right = "a list of pairs (object, 'attribute') is needed"
+    if not isinstance(locks, list | tuple):
+        raise UsageError(f"locks={locks!r}: {right}", source=source)
+    for entry in locks:
+        match entry:
+            case (owner, str(attribute)):
+                pass
+            case _:
+                raise UsageError(f"locks={entry!r}: {right}", source=source)
+        shown = f"locks=({type(owner).__name__} object, {attribute!r})"
+        try:
+            value = getattr(owner, attribute)
+        except AttributeError:
+            raise UsageError(f"{shown}: it has no such attribute", source=source) from None
+        if not isinstance(value, _ALL):
+            raise UsageError(
+                f"{shown}: it is a {type(value).__name__}; a Lock, RLock, Condition, Event,"
+                " Semaphore, Barrier or Queue is needed",
+                source=source,
+            )
+
+
+class NamedLocks:
+    """What was named, as each schedule finds it."""
+
+    def __init__(self, locks: Sequence[Named]) -> None:
+        self._places = [(owner, attribute, getattr(owner, attribute)) for owner, attribute in locks]
+        self._locks: dict[int, Lock] = {}
+
+    @contextmanager
+    def simulated(self) -> Iterator[None]:
+        """Replace them, and put back what was there."""
+        for owner, attribute, value in self._places:
+            name = _name(owner, attribute)
+            if isinstance(value, _OBJECTS):
+                mark(value, name)
+                inner = getattr(value, "_lock", None)
+                if isinstance(value, threading.Condition):
+                    self._wire(value, self._lock_for(inner, f"{name}'s lock"))
+            else:
+                setattr(owner, attribute, self._lock_for(value, name))
+        try:
+            yield
+        finally:
+            for owner, attribute, value in self._places:
+                if isinstance(value, _OBJECTS):
+                    unmark(value)
+                else:
+                    setattr(owner, attribute, value)
+            for condition, wires in self._wired:
+                for name in ("_lock", "acquire", "release"):
+                    setattr(condition, name, wires[name])
+
+    def prepare(self, run: Run) -> None:
+        """Have their bits in the order in which they were named."""
+        for lock in self._locks.values():
+            lock.join(run)
+
+    def _lock_for(self, real: object, name: str) -> Lock:
+        """One simulated lock for each real one, under however many names."""
+        if id(real) not in self._locks:
+            reentrant = isinstance(real, _RLOCK)
+            self._locks[id(real)] = RLock(name) if reentrant else Lock(name)
+        return self._locks[id(real)]
+
+    def _wire(self, condition: Any, lock: Lock) -> None:
+        self._wired.append(
+            (condition, {n: getattr(condition, n) for n in ("_lock", "acquire", "release")})
+        )
+        condition._lock = lock  # noqa: SLF001 - it has no other name
+        condition.acquire, condition.release = lock.acquire, lock.release
+
+    @functools.cached_property
+    def _wired(self) -> list[tuple[Any, dict[str, object]]]:
+        return []
+
+
+def _name(owner: object, attribute: str) -> str:
+    if isinstance(owner, ModuleType):
+        return f"{owner.__name__.rpartition('.')[2]}.{attribute}"
+    kind = owner if isinstance(owner, type) else type(owner)
+    return f"{kind.__name__}.{attribute}"
+
+
+def check_reachable(
+    work: Sequence[Callable[..., object]], locks: Sequence[Named], source: str
+) -> None:
+    """Look for locks that the code can reach by name, and that were not named.
+
+    Followed are globals, closures, defaults and attributes of objects, and functions of the same
+    module. What is reached in another way is seen when it blocks.
+
+    :raises UsageError: it says which lock, where it is, and how to name it.
+    """
+    known = {id(getattr(owner, attribute)) for owner, attribute in locks}
+    for thing in list(known):
+        known.add(thing)
+    for owner, attribute in locks:
+        inner = getattr(getattr(owner, attribute), "_lock", None)
+        if inner is not None:
+            known.add(id(inner))
+    looker = _Looker(known, source)
+    for function in work:
+        looker.look_at_function(function)
+
+
+class _Looker:
+    def __init__(self, known: set[int], source: str) -> None:
+        self._known = known
+        self._source = source
+        self._seen: set[int] = set()
+
+    def look_at_function(self, function: object) -> None:
+        """Look at what a callable can reach by name."""
+        while isinstance(function, functools.partial):
+            for argument in (*function.args, *function.keywords.values()):
+                self._look_at(argument, "an argument of a partial", _DEEP)
+            function = function.func
+        if isinstance(function, MethodType):
+            self._look_at(function.__self__, f"self of {function.__qualname__}", _DEEP)
+            function = function.__func__
+        if not isinstance(function, FunctionType):
+            call = vars(type(function)).get("__call__")
+            if isinstance(call, FunctionType) and id(function) not in self._seen:
+                self._look_at(function, type(function).__name__, _DEEP)
+                self.look_at_function(call)
+            return
+        self._look_into(function)
+
+    def _look_into(self, function: FunctionType) -> None:
+        if id(function) in self._seen or function.__module__.partition(".")[0] in _FOREIGN:
+            return
+        self._seen.add(id(function))
+        free = function.__code__.co_freevars
+        for name, cell in zip(free, function.__closure__ or (), strict=True):
+            try:
+                value = cell.cell_contents
+            except ValueError:  # not bound yet
+                continue
+            self._look_at(value, f"{name} in {function.__qualname__}", _DEEP)
+        for value in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()):
+            self._look_at(value, f"a default of {function.__qualname__}", _DEEP)
+        for name in _names(function.__code__):
+            if name in function.__globals__:
+                place = f"{function.__module__}.{name}"
+                self._look_at(function.__globals__[name], place, _DEEP, function.__module__)
+
+    def _look_at(self, value: object, place: str, deep: int, module: str | None = None) -> None:
+        if isinstance(value, _ALL):
+            if id(value) not in self._known:
+                raise UsageError(
+                    f"{place} is a {type(value).__name__} that was made before the exploration:"
+                    " name it in locks=[(object, 'attribute')], or make it in the setup",
+                    source=self._source,
+                )
+            return
+        if isinstance(value, FunctionType | MethodType | functools.partial):
+            inner = value.__func__ if isinstance(value, MethodType) else value
+            if module is None or getattr(inner, "__module__", None) == module:
+                self.look_at_function(value)
+            return
+        if not deep or isinstance(value, type | ModuleType) or id(value) in self._seen:
+            return
+        if type(value).__module__.partition(".")[0] in (*_FOREIGN, "builtins"):
+            if isinstance(value, dict | list | tuple) and len(value) < _DATA:
+                self._seen.add(id(value))
+                inside = value.items() if isinstance(value, dict) else enumerate(value)
+                for key, item in list(inside):
+                    self._look_at(item, f"{place}[{key!r}]", deep - 1)
+            return
+        self._seen.add(id(value))
+        for name, attribute in list(getattr(value, "__dict__", {}).items()):
+            self._look_at(attribute, f"{place}.{name}", deep - 1)
+
+
+def _names(code: CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _names(constant)

@@ -1,0 +1,75 @@
+"""Everything that is simulated, for as long as an exploration runs, and for its tasks only.
+
+Every other thread of the process gets the real thing from the same names. Names that a module has
+bound by ``from ... import`` are replaced, too; one in a class, a closure or a default argument is
+not found.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
+
+from pytest_gracekill.explore import clocks, processes, synchronizing, threads
+from pytest_gracekill.witness.bindings import replaced
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+@contextmanager
+def simulated() -> Iterator[None]:
+    """Locks, threads, time, signals and processes are simulated in the threads of tasks."""
+    from pytest_gracekill.explore import objects  # noqa: PLC0415 - psutil costs 10 ms
+
+    pairs = [
+        *synchronizing.simulated_locks(),
+        *threads.replacements(),
+        *clocks.replacements(),
+        *processes.replacements(),
+        *objects.replacements(),
+    ]
+    with ExitStack() as stack:
+        # our own package keeps the real ones where it has bound them by name
+        stack.enter_context(replaced(pairs, but=("pytest_gracekill",)))
+        for kind, name, ours in (*synchronizing.methods(), *threads.methods()):
+            stack.enter_context(_method(kind, name, ours))
+        yield
+
+
+@contextmanager
+def _method(kind: type, name: str, ours: Callable[..., object]) -> Iterator[None]:
+    real = vars(kind)[name]
+    setattr(kind, name, ours)
+    try:
+        yield
+    finally:
+        setattr(kind, name, real)
+
+
+@contextmanager
+def on_one_core() -> Iterator[None]:
+    """Keep this thread, and those that it starts, on one core: the baton costs half as much."""
+    if sys.platform != "linux":
+        yield
+        return
+    allowed = os.sched_getaffinity(0)
+    # not all workers of a suite on the same one
+    os.sched_setaffinity(0, {sorted(allowed)[os.getpid() % len(allowed)]})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, allowed)
+
+
+@contextmanager
+def without_old_garbage() -> Iterator[None]:
+    """Let the collector look at nothing that was there before: a full collection takes seconds."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()

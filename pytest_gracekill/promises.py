@@ -1,0 +1,87 @@
+"""What a routine promises in a trial, and what it claims afterwards.
+
+The same whether the trial is run with real processes or explored.
+"""
+
+from __future__ import annotations
+
+import inspect
+from math import isfinite
+from typing import TYPE_CHECKING
+
+from pytest_gracekill.errors import UsageError
+from pytest_gracekill.routine.adapt import name_of
+from pytest_gracekill.routine.flags import KillFlags
+from pytest_gracekill.routine.policy import KillPolicy
+from pytest_gracekill.verdicts.evidence import Promise
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pytest_gracekill.child.knobs import Knobs
+    from pytest_gracekill.trial import Plan
+
+
+def budget_of(plan: Plan) -> float:
+    """Seconds after which a call is cut off."""
+    if plan.budget is not None:
+        return plan.budget
+    policy = plan.policy or KillPolicy()
+    return policy.grace + policy.reap + longest_end(plan.knobs) + 5.0
+
+
+def promise_of(plan: Plan, knobs: Knobs, budget: float, *, nowait: bool) -> Promise:
+    """What is expected of this call, by its flags or by what the test said of it."""
+    force = plan.force
+    if force is None and plan.routine.takes("flags"):
+        force = bool(plan.flags & KillFlags.FORCE)
+    survive = plan.survive
+    if survive is None and knobs.ends_by_itself:
+        survive = knobs.flush_total
+    return Promise(
+        force=force,
+        nowait=nowait,
+        survive=survive,
+        grace=None if plan.policy is None else plan.policy.grace,
+        takes_driver=plan.routine.kind == "driver",
+        slack=plan.slack,
+        stall_limit=plan.stall_limit,
+        budget=budget,
+    )
+
+
+def claims_success(plan: Plan, result: object, error: BaseException | None) -> bool:
+    """Whether a call says that it has ended the VM."""
+    if error is not None:
+        return False
+    if plan.succeeded is not None:
+        return _answer(plan.succeeded, result)
+    return result is not False and getattr(result, "ok", True) is not False
+
+
+def _answer(succeeded: Callable[[object], bool], result: object) -> bool:
+    """What the user's ``succeeded`` makes of a result."""
+    name = name_of(succeeded)
+    try:
+        says: object = succeeded(result)
+    except Exception as error:
+        raise UsageError(
+            f"succeeded={name} raised {type(error).__name__}: {error}, asked about the result"
+            f" {result!r}; True or False is needed",
+            source="the call",
+        ) from error
+    if not isinstance(says, bool):
+        if inspect.iscoroutine(says):
+            says.close()
+        raise UsageError(
+            f"succeeded={name} returned {says!r}, asked about the result {result!r}; True (it"
+            " reports success) or False is needed",
+            source="the call",
+        )
+    return says
+
+
+def longest_end(knobs: Knobs) -> float:
+    """Seconds from the stop request to the exit; for an endless flush, its ``flush_time``."""
+    total = knobs.flush_total
+    return (total if isfinite(total) else knobs.flush_time) + knobs.linger

@@ -122,7 +122,16 @@ def _is_returned(cls: type) -> bool:
     return cls.__name__ in _RETURNED
 
 
-_RETURNED = {"Audit", "Child", "FakeQemu", "KillResult", "RealQemu", "Report", "Verdict"}
+_RETURNED = {
+    "Audit",
+    "Child",
+    "FakeQemu",
+    "KillResult",
+    "RealChild",
+    "RealQemu",
+    "Report",
+    "Verdict",
+}
 
 #: Attributes that only the instance has.
 _ATTRIBUTES = {
@@ -139,6 +148,11 @@ _ATTRIBUTES = {
         "everything of a `FakeQemu`",
         "`.disk.check()`: what `qemu-img check` says of the image, which is no verdict",
         "`.version`: QEMU's",
+    ),
+    "RealChild": (
+        "`.program: str`: what runs in QEMU's place",
+        "`.disk: str`: the UNIX socket at which the disk is served over NBD",
+        "`.dir: Path`: its folder",
     ),
     "Child": (
         "`.argv: list[str]`, `.cmdline: str`, `.program: str`, `.target`: what starts it",

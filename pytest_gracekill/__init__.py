@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pytest_gracekill.child.disk import Audit
     from pytest_gracekill.child.handle import FakeQemu
     from pytest_gracekill.child.knobs import Crash, Stall, Stop
+    from pytest_gracekill.child.real_managed import RealChild
     from pytest_gracekill.child.real_qemu import RealQemu
     from pytest_gracekill.child.unstarted import Child
     from pytest_gracekill.errors import StartError, UsageError
@@ -39,6 +40,7 @@ __all__ = [
     "KillFlags",
     "KillPolicy",
     "KillResult",
+    "RealChild",
     "RealQemu",
     "Report",
     "Stall",
@@ -63,6 +65,7 @@ _HOME = {
     "KillFlags": "routine.flags",
     "KillPolicy": "routine.policy",
     "KillResult": "routine.result",
+    "RealChild": "child.real_managed",
     "RealQemu": "child.real_qemu",
     "Report": "report",
     "Stall": "child.knobs",

@@ -63,10 +63,17 @@ class Gate:
             return True
 
     def close(self) -> None:
-        """Give back the descriptor; nobody may stand at the gate any more."""
-        os.close(self._fd)
+        """Give back the descriptor; nobody may stand at the gate any more.
+
+        To hold it or to open it has no effect then.
+        """
+        with self._lock:
+            os.close(self._fd)
+            self._fd = -1
 
     def _show(self) -> None:
+        if self._fd < 0:
+            return  # the number may be another file's by now
         with contextlib.suppress(BlockingIOError):  # it was not readable
             os.eventfd_read(self._fd)
         if not self._held or self._let:

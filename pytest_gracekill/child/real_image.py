@@ -104,6 +104,7 @@ class RealDisk(Disk):
     def __init__(self, path: Path, journal: Journal, settle: Callable[[], None]) -> None:
         super().__init__(path, journal)
         self._settle = settle
+        self._programs = real_programs.find(real_programs.IMG, real_programs.IO)
 
     def audit(self) -> Audit:
         """Read every block back that the guest has written."""
@@ -134,8 +135,7 @@ class RealDisk(Disk):
     def check(self) -> dict[str, object]:
         """What ``qemu-img check`` says of the image; it is no judge of what was lost."""
         self._settle()
-        programs = real_programs.find(real_programs.IMG)
-        command = [programs[real_programs.IMG], "check", "-f", "qcow2", "--output=json"]
+        command = [self._programs[real_programs.IMG], "check", "-f", "qcow2", "--output=json"]
         done = subprocess.run(
             [*command, str(self.path)], capture_output=True, text=True, timeout=_WITHIN, check=False
         )
@@ -151,9 +151,8 @@ class RealDisk(Disk):
         if not wanted:
             return []
         reads = [f"read -P {holds(block)} {at} {CLUSTER}" for at, block in wanted.items()]
-        programs = real_programs.find(real_programs.IO)
         done = subprocess.run(
-            [programs[real_programs.IO], "-r", "-f", "qcow2", *_each(reads), str(self.path)],
+            [self._programs[real_programs.IO], "-r", "-f", "qcow2", *_each(reads), str(self.path)],
             capture_output=True,
             text=True,
             timeout=_WITHIN,

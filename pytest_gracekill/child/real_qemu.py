@@ -6,6 +6,7 @@ cannot be had: a lock on the image, which over NBD QEMU does not take.
 
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -83,6 +84,8 @@ class RealQemu(FakeQemu):
 
         The directory stays, with image, journal and stderr; idempotent.
         """
+        if os.getpid() != self._owner:
+            return  # a forked child of ours: what it would hang up is not its own
         try:
             super().close()
         finally:

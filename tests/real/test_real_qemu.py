@@ -340,6 +340,21 @@ def test_a_stopped_qemu_is_killed_by_its_close(real_qemu: StartReal) -> None:
     assert vm.exit.signal == signal.SIGKILL
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # since 3.12, beside threads
+def test_a_forked_child_of_ours_can_do_nothing_to_it(real_qemu: StartReal) -> None:
+    vm = real_qemu(flush_time=0.1)
+    child = os.fork()
+    if child == 0:
+        vm.close()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    assert vm.alive
+    os.kill(vm.pid, signal.SIGTERM)
+    vm.wait(WITHIN)
+    assert "signal" in {entry.event for entry in vm.journal.entries()}, "the monitor was hung up"
+    assert vm.disk.audit().ok
+
+
 @pytest.mark.parametrize("topology", ["child", "reaped", "wrapped", "daemon"])
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_nothing_is_left_of_one_in_this_process(
@@ -357,6 +372,7 @@ def test_nothing_is_left_of_one_in_this_process(
     vm.close()
     _ended(pidfd)
     os.close(pidfd)
+    vm.gate.open()
     assert there() == before
     assert vm.processes() == []
     left = {path.name for path in vm.dir.iterdir() if not path.is_file()}

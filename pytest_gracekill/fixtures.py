@@ -322,7 +322,7 @@ def gracekill(
 
     judging = cast("Judge", judge)
     # a function has attributes, too
-    judging.explore, judging.explore_threads = _explorers(request)  # type: ignore[method-assign, assignment]
+    judging.explore, judging.explore_threads = _explorers(request)  # type: ignore[method-assign]
     with folders(tmp_path_factory) as folder:
         yield judging
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
+from pytest_gracekill.circumstances import with_schedule
 from pytest_gracekill.errors import UsageError
 from pytest_gracekill.explore import token as tokens
 from pytest_gracekill.explore.exploration import Exploration, Failure
@@ -139,14 +140,20 @@ def _scope(result: Result, scenario: Scenario) -> str:
     told = []
     for covered in result.coverage:
         if covered.complete:
-            what = f"every order of operations ({covered.schedules} schedules)"
+            what = f"every order of operations ({_schedules(covered)})"
         elif covered.bound >= 0:
-            more = f"{covered.schedules} schedules"
-            what = f"every schedule with at most {_preemptions(covered.bound)} ({more} in all)"
+            what = (
+                f"every schedule with at most {_preemptions(covered.bound)}"
+                f" ({_schedules(covered)} in all)"
+            )
         else:
-            what = f"{covered.schedules} schedules"
+            what = _schedules(covered)
         told.append(f"clock {covered.clock}: {what}")
     return f"{scenario.scope}; {'; '.join(told)}"
+
+
+def _schedules(covered: Coverage) -> str:
+    return "1 schedule" if covered.schedules == 1 else f"{covered.schedules} schedules"
 
 
 def _preemptions(bound: int) -> str:
@@ -161,9 +168,10 @@ def _failure(search: Search, scenario: Scenario, found: Found, asked: Asked) -> 
         fingerprint=tokens.fingerprint(scenario.identity),
         choices=found.choices,
     )
+    steps = tuple(_steps(run))
     return Failure(
-        report=report,
-        steps=tuple(_steps(run)),
+        report=with_schedule(report, steps, {"clock": found.clock, "replay": str(token)}),
+        steps=steps,
         token=str(token),
         clock=found.clock,
         origin_ns=START_NS,
@@ -181,9 +189,10 @@ def _replayed(search: Search, scenario: Scenario, token: Token, asked: Asked) ->
         )
     report, run = search.replay(token.clock, token.choices)
     failed = not report.ok
+    steps = tuple(_steps(run))
     failure = Failure(
-        report=report,
-        steps=tuple(_steps(run)),
+        report=with_schedule(report, steps, {"clock": token.clock, "replay": str(token)}),
+        steps=steps,
         token=str(token),
         clock=token.clock,
         origin_ns=START_NS,

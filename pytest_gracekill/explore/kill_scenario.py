@@ -11,6 +11,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
+from pytest_gracekill import circumstances
 from pytest_gracekill.driving import ACTS, OTHERS, TARGET
 from pytest_gracekill.errors import UsageError
 from pytest_gracekill.explore.locks import Lock
@@ -468,7 +469,7 @@ class KillScenario:
                 for c in stage.calls
             ),
             tuple(run.signals),
-            (tuple(vm.taken), vm.ended_at, vm.gone_at, vm.code, vm.killed_by, vm.lost()),
+            (tuple(vm.taken), vm.ended_at, vm.gone_at, vm.code, vm.killed_by, vm.begun),
             tuple((event, at) for at, event, _ in vm.log),
             tuple((lock.name, hold[0].name, hold[1], until) for lock, hold, until in run.holds),
             tuple((w[0].name, w[1].name, w[2], w[3], w[4], w[5]) for w in run.waits),
@@ -510,6 +511,7 @@ class KillScenario:
             calls=(evidence.call, *(caller.call for caller in evidence.others)),
             history=self._history(stage, evidence),
             sigkill_sent=evidence.killed_ns is not None,
+            circumstances=circumstances.of(self._plan, evidence),
         )
 
     def _drop_what_needs_jump(

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from pytest_gracekill.witness.sites import Site
 
 
+#: How a lock is called that nobody has given a name.
+_UNNAMED = "lock-"
+
+
 class Lock:
     """A ``threading.Lock``; also the model's, with ``held()``."""
 
@@ -55,6 +59,11 @@ class Lock:
         state = "unlocked" if self.owner is None else f"locked by {self.owner.name}"
         return f"<{type(self).__name__} {self.name} {state}>"
 
+    @property
+    def unnamed(self) -> bool:
+        """Whether nobody has given it a name."""
+        return self.name.startswith(_UNNAMED)
+
     def _is_free(self) -> bool:
         return self.owner is None
 
@@ -66,7 +75,7 @@ class Lock:
         self.mask = run.new_bit()
         run.locks.append(self)
         if not self.name:
-            self.name = f"lock-{len(run.locks)}"
+            self.name = f"{_UNNAMED}{len(run.locks)}"
 
     def _caller(self) -> Task:
         task = current()

@@ -123,10 +123,11 @@ def await_end(
     for vm in vms:
         mask |= vm.mask
 
-    def ended() -> bool:
+    def any_ended() -> bool:
         return any(vm.ended() for vm in vms)
 
-    what = " or ".join(map(str, vms))
+    ended = vms[0].ended if len(vms) == 1 else any_ended
+    what = " or ".join([vm.name for vm in vms])
     done = task.run.wait(task, kind, what, mask, ended, timeout, reads=True)
     for vm in vms:
         task.alive_seen[vm.pid] = not vm.ended()

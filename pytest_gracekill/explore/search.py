@@ -6,6 +6,7 @@ which it does not fail in the same words.
 
 from __future__ import annotations
 
+import gc
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from pytest_gracekill.errors import UsageError
 from pytest_gracekill.explore.run import LONGEST, Run
-from pytest_gracekill.explore.simulating import on_one_core, simulated, without_old_garbage
+from pytest_gracekill.explore.simulating import on_one_core, simulated, without_garbage
 from pytest_gracekill.explore.strategies import (
     Bounded,
     Following,
@@ -37,6 +38,8 @@ _SHRINKS = 400
 _SHRINK_SECONDS = 2.0
 #: Wall seconds for a thread to end when the exploration does.
 _JOIN = 2.0
+#: After so many schedules what they have left is collected; it is only looked at once.
+_COLLECTED = 64
 #: The shares of the time: for few preemptions, and of what is left then, for depth first.
 _BOUNDED = 0.25
 _DEPTH_FIRST = 0.7
@@ -108,6 +111,7 @@ class Search:
         self._on_progress = on_progress
         self._pool = Pool()
         self._deadline = 0.0
+        self._runs = 0
         self.result = Result()
 
     # -- from outside
@@ -151,7 +155,7 @@ class Search:
 
     def _running(self) -> ExitStack:
         stack = ExitStack()
-        stack.enter_context(without_old_garbage())
+        stack.enter_context(without_garbage())
         stack.enter_context(on_one_core())
         stack.enter_context(simulated())
         self._pool = Pool()
@@ -161,6 +165,9 @@ class Search:
     # -- one schedule
 
     def _run(self, strategy: object, clock: Clock, *, recorded: bool = False) -> Run:
+        self._runs += 1
+        if self._runs % _COLLECTED == 0:
+            gc.collect(0)
         run = Run(self._pool, strategy, clock=clock, recorded=recorded)  # type: ignore[arg-type]
         run.alone(lambda: self._scenario.prepare(run))
         run.go()

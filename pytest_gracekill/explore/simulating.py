@@ -19,6 +19,10 @@ from pytest_gracekill.witness.bindings import replaced
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+#: Who keeps the real ones: our own package where it has bound them by name, and imports, whose
+#: locks concern nobody, and which are needed in the first schedule only.
+_REAL = ("pytest_gracekill", "_thread", "importlib", "_frozen_importlib")
+
 
 @contextmanager
 def simulated() -> Iterator[None]:
@@ -33,8 +37,7 @@ def simulated() -> Iterator[None]:
         *objects.replacements(),
     ]
     with ExitStack() as stack:
-        # our own package keeps the real ones where it has bound them by name
-        stack.enter_context(replaced(pairs, but=("pytest_gracekill",)))
+        stack.enter_context(replaced(pairs, but=_REAL))
         for kind, name, ours in (*synchronizing.methods(), *threads.methods()):
             stack.enter_context(_method(kind, name, ours))
         yield
@@ -66,10 +69,18 @@ def on_one_core() -> Iterator[None]:
 
 
 @contextmanager
-def without_old_garbage() -> Iterator[None]:
-    """Let the collector look at nothing that was there before: a full collection takes seconds."""
+def without_garbage() -> Iterator[None]:
+    """Let the collector run when it is asked to, and look at nothing that was there before.
+
+    A full collection takes seconds; and one that comes by itself calls finalizers, which may take
+    locks, in the middle of whichever task happens to run.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
     gc.freeze()
     try:
         yield
     finally:
         gc.unfreeze()
+        if enabled:
+            gc.enable()

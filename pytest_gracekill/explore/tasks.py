@@ -6,10 +6,11 @@ who may perform it, and until when it waits for that.
 
 from __future__ import annotations
 
-import threading
+import _thread
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable
 
     from pytest_gracekill.explore.locks import Lock
@@ -75,7 +76,7 @@ class Task:
         self.body = body
         self.worker: Worker | None = None
         self.thread: threading.Thread | None = None
-        self.kind = "start"
+        self.kind = "begins"
         self.what: object = ""
         #: How many objects it has made, itself not included.
         self.made = 0
@@ -113,7 +114,11 @@ class Task:
 #: The tasks that run now, by the identity of their threads.
 TASKS: dict[int, Task] = {}
 
+# asked for a hundred times in a schedule
+_task_of = TASKS.get
+_get_ident = _thread.get_ident
+
 
 def current() -> Task | None:
     """The task that calls; None in a thread that has nothing to do with an exploration."""
-    return TASKS.get(threading.get_ident())
+    return _task_of(_get_ident())

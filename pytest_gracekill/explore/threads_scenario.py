@@ -57,7 +57,7 @@ class ThreadsScenario:
         self._prepare_named(run)
         state = self._state = self._setup()
         for name, lock in _locks_of(state):
-            if not lock.name:
+            if lock.unnamed:
                 lock.name = name
         for name, body in zip(self._names, self._bodies, strict=True):
             run.add(name, lambda body=body: body(state))  # type: ignore[misc] # bound now

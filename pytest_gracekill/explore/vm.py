@@ -64,13 +64,14 @@ class SimulatedVm:
     """One VM of one schedule.
 
     :ivar ended_at: when it exits as far as is known now, in virtual nanoseconds; None: never.
+    :ivar begun: when it began to flush.
     :ivar gone_at: when its pid is free, by what is known now.
     """
 
     __slots__ = (
-        "_begun",
         "_ready_at",
         "_run",
+        "begun",
         "code",
         "ended_at",
         "gone_at",
@@ -97,7 +98,7 @@ class SimulatedVm:
         self.taken: list[tuple[int, int]] = []
         #: What came to whoever has its pid after it.
         self.log: list[tuple[int, str, dict[str, object]]] = []
-        self._begun: int | None = None
+        self.begun: int | None = None
         self._ready_at = run.now + as_ns(knobs.ready_after)
         run.vms[self.pid] = self
         run.timers.append(self)
@@ -159,13 +160,13 @@ class SimulatedVm:
         if on_term == "exit":
             self._end(now, code=self.knobs.exit_status)
             return
-        if self._begun is not None:
+        if self.begun is not None:
             if self.knobs.on_second_term == "abort":
                 self._end(now, code=1)
                 return
             if self.knobs.on_second_term == "ignore":
                 return
-        self._begun = now
+        self.begun = now
         if isinstance(on_term, Crash):
             self._end(
                 self._durable(min(on_term.at, self.knobs.blocks - 1), before=True),
@@ -188,12 +189,12 @@ class SimulatedVm:
 
     def _durable(self, block: int, *, before: bool = False) -> int:
         """When a block is on disk (``before``: when it is its turn)."""
-        assert self._begun is not None
+        assert self.begun is not None
         knobs = self.knobs
         share = (block + (0 if before else 1)) / knobs.blocks
         if knobs.flush_profile == "slowing":
             share *= share
-        at = self._begun + as_ns(knobs.flush_time * share)
+        at = self.begun + as_ns(knobs.flush_time * share)
         stall = knobs.flush_profile
         if isinstance(stall, Stall) and block >= min(stall.at, knobs.blocks - 1):
             at += as_ns(stall.seconds)
@@ -201,7 +202,7 @@ class SimulatedVm:
 
     def durable(self) -> list[tuple[int, int]]:
         """The blocks that are on disk now, and since when."""
-        if self._begun is None or self.knobs.flush_profile == "never":
+        if self.begun is None or self.knobs.flush_profile == "never":
             return []
         last = self._run.now if self.ended_at is None else min(self.ended_at, self._run.now)
         if self.killed_by is not None and self.ended_at is not None:
@@ -214,10 +215,6 @@ class SimulatedVm:
                 break
             found.append((block, at))
         return found
-
-    def lost(self) -> int:
-        """How many blocks are not on disk."""
-        return self.knobs.blocks - len(self.durable())
 
     def audit(self) -> Audit:
         """What became of the acknowledged writes."""
@@ -258,8 +255,8 @@ class SimulatedVm:
             yield entry(self._ready_at, "handlers")
         for at_ns, signum in self.taken:
             yield entry(at_ns, "signal", signal=signum, pid=0)
-        if self._begun is not None:
-            yield entry(self._begun, "flush_begin", blocks=knobs.blocks)
+        if self.begun is not None:
+            yield entry(self.begun, "flush_begin", blocks=knobs.blocks)
         on_disk = self.durable()
         for block, at_ns in on_disk:
             yield entry(at_ns, "block", index=block, generation=1)

@@ -58,7 +58,8 @@ class Worker:
                 except Abandoned:
                     pass
                 except BaseException as error:  # noqa: BLE001 - whatever it is, it is evidence
-                    task.error, task.raised_ns = error, run.now
+                    if not run.abandoning:  # what comes of being told to end is none
+                        task.error, task.raised_ns = error, run.now
                 finally:
                     TASKS.pop(self.ident, None)
             self.task = None

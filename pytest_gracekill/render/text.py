@@ -38,7 +38,10 @@ def failure(report: Report, names: tuple[str, ...]) -> str:
         for wrapped in _wrapped(advice, "", 2)
     ]
     if report.not_judged:
-        reasons = "; ".join(f"{name} ({reason})" for name, reason in report.not_judged.items())
+        by_reason: dict[str, list[str]] = {}
+        for name, reason in report.not_judged.items():
+            by_reason.setdefault(reason, []).append(name)
+        reasons = "; ".join(f"{', '.join(names)} ({why})" for why, names in by_reason.items())
         lines += _wrapped(reasons, "not judged: ", 12)
     if report.clean_up is not None:
         raised = f"{type(report.clean_up).__name__}: {report.clean_up}"

@@ -26,6 +26,7 @@ FIGURES = {
     "pair": "an uncontended traced lock, taken and given back",
     "real": "what a trial on a real QEMU costs beside its wait",
     "deadlock": "from the acquire that closes a cycle to the report of it",
+    "exploration": "schedules per second, beside frontrun on the same program",
     "picture": "saved evidence, read and drawn again",
 }
 

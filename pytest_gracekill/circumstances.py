@@ -9,13 +9,20 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING
 
+from pytest_gracekill.report import Moment
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from pytest_gracekill.child.knobs import Knobs
-    from pytest_gracekill.report import Call
+    from pytest_gracekill.explore.run import Step
+    from pytest_gracekill.report import Call, Report
     from pytest_gracekill.trial import Plan
     from pytest_gracekill.verdicts.evidence import Evidence
+
+
+#: How the step of a thread ends that stands still at the end of a schedule.
+NO_FURTHER = ", and goes no further"
 
 
 def of(plan: Plan, evidence: Evidence) -> dict[str, object]:
@@ -36,6 +43,35 @@ def of(plan: Plan, evidence: Evidence) -> dict[str, object]:
             ),
         ],
     }
+
+
+def with_schedule(report: Report, steps: Sequence[Step], facts: Mapping[str, str]) -> Report:
+    """The report of an explored failure, with the schedule that leads to it."""
+    rows = [
+        {
+            "number": number,
+            "task": step.actor,
+            "operation": step.text,
+            "line": "" if step.site is None else str(step.site),
+            "at_ns": step.at_ns,
+        }
+        for number, step in enumerate(steps, start=1)
+    ]
+    about = {**report.circumstances, "steps": rows, "facts": dict(facts)}
+    verdicts = {
+        name: verdict
+        if verdict.moments or verdict.status != "broken" or not steps
+        else dataclasses.replace(verdict, moments=tuple(_at_the_end(verdict.word, steps)))
+        for name, verdict in report.verdicts.items()
+    }
+    return dataclasses.replace(report, circumstances=about, verdicts=verdicts)
+
+
+def _at_the_end(word: str, steps: Sequence[Step]) -> Iterator[Moment]:
+    """Where a schedule has led to: to whoever goes no further, or to its last step."""
+    stuck = [step for step in steps if step.text.endswith(NO_FURTHER)]
+    for step in stuck or steps[-1:]:
+        yield Moment(word=word, lane=f"thread {step.actor}", at_ns=step.at_ns, text=step.text)
 
 
 def _call(actor: str, call: Call, called_ns: int, returned_ns: int) -> dict[str, object]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 from pytest_gracekill.errors import UsageError
 from pytest_gracekill.render import record as records
-from pytest_gracekill.render.record import DAMAGES, Called, Disk, Record
+from pytest_gracekill.render.record import DAMAGES, Called, Disk, Record, Step
 from pytest_gracekill.report import VERDICTS
 from pytest_gracekill.witness import recording
 from pytest_gracekill.witness.recording import Recording
@@ -62,6 +62,7 @@ def record_of(report: Report, title: str = "") -> Record:
     """What is kept of a report beside its history."""
     about = report.circumstances
     calls = cast("Sequence[Mapping[str, object]]", about.get("calls", ()))
+    steps = cast("Sequence[Mapping[str, object]]", about.get("steps", ()))
     return Record(
         title=title,
         headline=report.headline(),
@@ -88,6 +89,18 @@ def record_of(report: Report, title: str = "") -> Record:
             )
             for call in calls
         ),
+        clock="virtual" if steps else "monotonic",
+        steps=tuple(
+            Step(
+                number=cast("int", step["number"]),
+                task=str(step["task"]),
+                operation=str(step["operation"]),
+                line=str(step["line"]),
+                at_ns=cast("int", step["at_ns"]),
+            )
+            for step in steps
+        ),
+        facts=cast("Mapping[str, str]", about.get("facts", {})),
     )
 
 

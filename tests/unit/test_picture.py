@@ -387,11 +387,19 @@ def test_a_history_without_its_report_is_drawn_too(tmp_path: Path) -> None:
 
 
 def test_an_explored_failure_has_virtual_time_and_numbered_steps() -> None:
+    told = [
+        ("T0", "acquires a", 0.0),
+        ("T1", "acquires b", 0.0),
+        ("T0", "releases a", 0.0),
+        ("T0", "sleeps 10 s", 10.0),
+        ("T0", "acquires a", 10.0),
+        ("T0", "waits for b (held by T1), and goes no further", 10.0),
+        ("T1", "waits for a (held by T0), and goes no further", 10.0),
+    ]
     steps = tuple(
-        Step(number=n + 1, task=f"T{n % 2}", operation="acquire a", line="f.py:3", at_ns=ORIGIN + n)
-        for n in range(40)
+        Step(number=n, task=task, operation=operation, line=f"f.py:{n}", at_ns=at(seconds))
+        for n, (task, operation, seconds) in enumerate(told, start=1)
     )
-    steps += (Step(number=41, task="T0", operation="sleep", line="f.py:9", at_ns=at(10.0)),)
     record = Record(
         headline="gracekill: DEADLOCK",
         ok=False,
@@ -399,21 +407,25 @@ def test_an_explored_failure_has_virtual_time_and_numbered_steps() -> None:
         steps=steps,
         facts={"token": "gk1-abc"},
     )
-    events = [
-        hold("a", "T0", 0.0, None),
-        hold("b", "T1", 1e-9, None),
-        event(10.0, "woke", "T0"),
-    ]
-    drawn = picture_of(saved(events, record))
+    drawn = picture_of(saved([], record))
     assert drawn.virtual
     assert [lane.key for lane in drawn.lanes] == ["lock a", "lock b", "thread T0", "thread T1"]
+    # what happens at one instant has an order
+    assert [(s.owner, s.open) for s in lane(drawn, "lock a").spans] == [
+        ("thread T0", False),
+        ("thread T0", True),
+    ]
+    assert [(s.owner, s.open) for s in lane(drawn, "lock b").spans] == [("thread T1", True)]
+    assert [s.kind for s in lane(drawn, "thread T0").spans] == ["sleeps", "stalls"]
+    chain = {(link.source, link.target) for link in drawn.links if link.because}
+    assert chain == {("thread T0", "thread T1"), ("thread T1", "thread T0")}
     page = html(drawn)
-    assert 'id="gk-step-41"' in page
-    assert '<li value="41"><a class="go" href="#gk-step-41">t+10.000</a> T0: sleep' in page
+    assert '<li value="4"><a class="go" href="#gk-step-4">t+10.000</a> T0: sleeps 10 s' in page
     assert "virtual time" in page
     # the steps of one instant are told apart
-    places = set(re.findall(r'class="i numbered"[^>]*data-a="([\d.]+)"', page))
-    assert len(places) == 41
+    places = re.findall(r'class="i numbered"[^>]*data-a="([\d.]+)"', page)
+    assert len(set(places)) == 7
+    assert [float(place) for place in places] == sorted(float(place) for place in places)
 
 
 def test_no_text_breaks_the_drawing() -> None:

@@ -136,7 +136,7 @@
     let last = -1, told = "";
     for (const [place, time] of knots) {
       const words = stamp(time, 3);
-      if (place < low || place > high || words === told) continue;
+      if (place > high || words === told || x(place) < LEFT + 20) continue;
       if (last >= 0 && x(place) - x(last) < 80) continue;
       tick(place, words);
       [last, told] = [place, words];

@@ -21,6 +21,7 @@ from pytest_gracekill.render.picture.records import (
     Point,
 )
 from pytest_gracekill.render.picture.room import Room
+from pytest_gracekill.render.picture.schedule import spread
 from pytest_gracekill.render.picture.threads import Threads
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ _TAIL = 0.06
 
 def picture_of(saved: Saved) -> Picture:
     """The picture of one trial, or of one explored failure."""
+    saved = spread(saved)
     seen, record = Gathered(saved.story), saved.record
     people = People(seen, record)
     findings = tuple(_finding(verdict, seen, people) for verdict in record.verdicts)
@@ -138,11 +140,15 @@ def _extent(seen: Gathered, record: Record, findings: Iterable[Finding]) -> tupl
         until.append(course.flush_begin + record.flush_total)
     points = [point for finding in findings for point in finding.points]
     until += [point.at if point.until is None else point.until for point in points]
+    steps = [seen.seconds(step.at_ns) for step in record.steps]
     if not until or not (record.calls or seen.of_kind("call")):
         # no call: a history of something else, shown whole
-        return seen.first, max(seen.last, seen.first + 1e-6)
+        first, last = min((seen.first, *steps)), max((seen.last, *steps))
+        air = max((last - first) * _AIR, 1e-8)
+        return first - air, last + 3 * air
     since = [0.0, *(seen.seconds(call.called_ns) for call in record.calls)]
-    since += [point.at for point in points]
+    since += [point.at for point in points] + steps
+    until += steps
     begin, end = min(since), max(until)
     length = max(end - begin, 1e-6)
     # what came just before the call, and some air at the left of it

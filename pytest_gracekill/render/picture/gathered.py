@@ -122,6 +122,8 @@ class Gathered:
         if actor == FAKE:
             self.of_fake.append(Noted(at, event.kind, actor, fields))
             return
+        if event.kind == "step":
+            return  # what a schedule's steps say has become events (`schedule`)
         self.actors.setdefault(actor)
         if event.kind == "hold":
             lock = str(fields.get("lock"))
@@ -169,6 +171,8 @@ def place(site: object) -> str:
 
     The first function with a public name, else the innermost.
     """
+    if isinstance(site, str):
+        return site
     rows = [row for row in site if isinstance(row, dict)] if isinstance(site, list) else []
     public = [row for row in rows if str(row.get("function")).rpartition(".")[2][:1] != "_"]
     for row in (public or rows)[:1]:

@@ -11,6 +11,10 @@ if TYPE_CHECKING:
 ROUTINE = "the routine"
 #: What the names of our own threads begin with.
 _OURS = "gracekill:"
+_EXPLORED = "gracekill:routine"
+_CALLER = "gracekill:caller-"
+#: Who takes the steps in which time passes: nobody.
+TIME = "time"
 
 
 class People:
@@ -19,6 +23,8 @@ class People:
     def __init__(self, seen: Gathered, record: Record) -> None:
         calls = [call.actor for call in record.calls]
         calls += [noted.actor for noted in seen.of_kind("call")]
+        tasks = dict.fromkeys(step.task for step in record.steps)
+        calls += [task for task in tasks if task.startswith((_EXPLORED, _CALLER))]
         self.callers = tuple(dict.fromkeys(calls))
         self.routine = self.callers[0] if self.callers else None
         self.names = {work.actor: work.name for work in seen.works}
@@ -27,14 +33,19 @@ class People:
                 [
                     *self.names,
                     # a history without their operations has their locks
-                    *(a for a in seen.actors if a.startswith(_OURS) and a not in self.callers),
+                    *(
+                        actor
+                        for actor in (*seen.actors, *tasks)
+                        if actor.startswith(_OURS) and actor not in self.callers
+                    ),
                 ]
             )
         )
+        everybody = dict.fromkeys((*seen.actors, *tasks))
         self.others = tuple(
             actor
-            for actor in seen.actors
-            if actor not in self.callers and actor not in self.contenders
+            for actor in everybody
+            if actor != TIME and actor not in self.callers and actor not in self.contenders
         )
 
     @property

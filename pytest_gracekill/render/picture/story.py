@@ -74,10 +74,10 @@ def _standstill(lanes: Sequence[Lane], links: Sequence[Link]) -> Iterator[str]:
     names = [lane.name for lane in stalled]
     told = ", ".join(names[:_NAMES])
     more = f" and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
-    yield (
-        f"Meanwhile {len(stalled)} of {len(contenders) or len(stalled)} other threads stood still"
-        f" ({told}{more})."
-    )
+    everybody = len(contenders) or sum(lane.kind == "thread" for lane in lanes)
+    other = "Meanwhile {} of {} other" if contenders else "{} of {}"
+    count = other.format(len(stalled), max(everybody, len(stalled)))
+    yield f"{count} threads stood still ({told}{more})."
     by_key = {lane.key: lane.name for lane in lanes}
     chain = [
         f"{by_key[link.source]} waited for {link.lock}, held by {by_key[link.target]}"

@@ -37,6 +37,7 @@ class Threads:
         self._people = people
         self._owners = owners
         self._room = room
+        self._virtual = record.clock == "virtual"
         self._works: dict[str, Worked] = {work.actor: work for work in seen.works}
         self.calls = self._called(record)
         ends = [until for rows in self.calls.values() for _, until, _ in rows]
@@ -133,15 +134,20 @@ class Threads:
         since, until = self._ends(wait)
         hold = self._owners.longest(wait.lock, since, until, but=wait.actor)
         by = "" if hold is None else f", held by {self._people.name(hold.actor)}"
-        verb = "stood still, waited" if self._is_stall(since, until) else "waited"
+        for_good = self._virtual and wait.until is None
+        stalls = for_good or self._is_stall(since, until)
+        seconds = f" {until - since:.3f} s"
+        verb = "stood still, waited" if stalls else "waited"
         how = "" if wait.acquired else ", and did not get it"
+        if for_good:
+            verb, seconds, how = "stands still, waits", " for ever", ""
         stood = place(wait.site)
         where = f", at {stood}" if stood else ""
         return Span(
             since=since,
             until=until,
-            kind="stalls" if self._is_stall(since, until) else "waits",
-            text=f"{self._people.name(wait.actor)} {verb} {until - since:.3f} s for {wait.lock}"
+            kind="stalls" if stalls else "waits",
+            text=f"{self._people.name(wait.actor)} {verb}{seconds} for {wait.lock}"
             f"{by} ({stamp(since)} to {stamp(until)}){how}{where}",
             lock=wait.lock,
             owner=None if hold is None else self._people.key(hold.actor),
@@ -200,7 +206,9 @@ class Threads:
         if stalled:
             longest = max(stalled, key=lambda span: span.seconds)
             lock = f" for {longest.lock}" if longest.lock else ""
-            told.append(f"stood still {longest.seconds:.3f} s{lock}")
+            for_good = self._virtual and longest.open
+            how_long = "stands still" if for_good else f"stood still {longest.seconds:.3f} s"
+            told.append(f"{how_long}{lock}")
         work = self._works.get(actor)
         if work is not None:
             told.append(f"{len(work.spans)} operations")

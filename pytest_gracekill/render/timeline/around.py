@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 #: Characters of a line across the whole picture, and how high one is.
 _LINE = 180
 _HIGH = 16
-_CHARACTER = 5.8
+_CHARACTER = 5.6
 _KEY = (
-    ("memory", "acknowledged, in the VM's memory only"),
+    ("memory", "acknowledged, only in memory"),
     ("durable", "on disk"),
     ("hatched", "lost, or standing still"),
     ("waits", "waits for a lock"),
     ("own", "lock held by the routine"),
-    ("held", "lock held by another thread"),
+    ("held", "lock held by another"),
     ("sleeps", "sleeps"),
-    ("dots", "many short operations or holds"),
+    ("dots", "many short ones"),
 )
 #: How high the key is.
 KEY_HEIGHT = 24

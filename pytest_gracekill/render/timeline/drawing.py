@@ -198,10 +198,9 @@ def _steps(picture: Picture, canvas: Canvas, tops: dict[str, float]) -> Iterator
         top = tops.get(step.lane)
         if top is None:
             continue
-        lane = picture.lane(step.lane)
-        height = drawn.HEIGHTS["thread" if lane is None else lane.kind]
-        shape = element("circle", cy=top + height / 2, r=8, class_="flag")
-        shape += element("text", str(step.number), y=top + height / 2 + 0.5, class_="tick step")
+        # on the upper edge: the words are in the middle
+        shape = element("circle", cy=top + 4, r=6.5, class_="flag")
+        shape += element("text", str(step.number), y=top + 4.5, class_="tick step")
         yield canvas.mark(
             at=step.at,
             title=str(step),

@@ -103,6 +103,7 @@ _SHAPE: Rules = {
     ".s.would": "stroke-width:1.5;stroke-dasharray:5 4;fill:none",
     ".hatch": "stroke-width:3",
     ".hatched": "stroke-width:1.5",
+    ".tick.step": "font-size:8px;font-weight:700",
     ".pin-text": "font-size:10px;font-weight:700;text-anchor:middle",
     ".arrow": "stroke-width:1.8",
     ".clear": "fill:#000;fill-opacity:0",

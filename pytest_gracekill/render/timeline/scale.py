@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 _EVEN = 0.75
 #: About how many ticks an axis has.
 _TICKS = 10
+#: Where a label has no room for its left half.
+_EDGE = 0.02
 #: Steps that can have room of their own.
 _KNOTS = 300
 
@@ -78,6 +80,8 @@ def _apart(moments: list[float], scale: Scale) -> list[tuple[float, str]]:
     found: list[tuple[float, str]] = []
     for at in moments[:-1]:
         label = f"t{at + 0.0:+.3f}"
+        if scale.place(at) < _EDGE:
+            continue
         far = not found or scale.place(at) - scale.place(found[-1][0]) > 0.8 / _TICKS
         if far and (not found or label != found[-1][1]):
             found.append((at, label))

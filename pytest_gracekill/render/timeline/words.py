@@ -20,6 +20,8 @@ def label(span: Span, names: Mapping[str, str]) -> str:
     """A few words for a span that has the room; ``names`` of lanes by their keys."""
     owner = names.get(span.owner or "", "")
     seconds = f"{span.seconds:.3f} s"
+    if span.kind == "stalls" and span.open:
+        return f"stands still: waits for {span.lock}{', held by ' + owner if owner else ''}"
     if span.kind in ("waits", "stalls"):
         verb = "stood still" if span.kind == "stalls" else "waited"
         lock = f" for {span.lock}" if span.lock else ""

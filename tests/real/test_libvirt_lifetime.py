@@ -23,28 +23,38 @@ WITHIN = 60.0
 GONE_WITHIN = 20.0
 
 # the flush would take three times as long as anything here waits
-TRIAL = f"""
+TRIALS = f"""
 import sys
 
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from libvirt_daemon import Libvirtd, missing
 
 assert missing() is None
-from libvirt_domain import destroy_fake, other_clients
+from libvirt_domain import destroy_fake, destroy_real, other_clients, start_real
 
 
-def test_trial(gracekill):
+def tell(daemon, pid, folder):
+    own = (daemon.dir / "pid").read_text().strip()
+    print("STANDS", pid, own, daemon.dir, folder, file=sys.__stderr__, flush=True)
+
+
+def test_fake(gracekill):
     with Libvirtd() as daemon, other_clients(daemon) as clients:
         destroy = destroy_fake(daemon)
 
         def told(child):
             for stop, status in destroy(child):
-                pid = int((daemon.dir / "pid").read_text())
-                line = f"STANDS {{child.pid}} {{pid}} {{daemon.dir}} {{child.dir}}"
-                print(line, file=sys.__stderr__, flush=True)
+                tell(daemon, child.pid, child.dir)
                 yield stop, status
 
         gracekill(told, flush_time=60, blocks=600, force=True, contend=clients.work)
+
+
+def test_real(gracekill, real_qemu):
+    with Libvirtd() as daemon, other_clients(daemon) as clients:
+        vm = real_qemu(start=start_real(daemon), flush_time=60)
+        tell(daemon, vm.pid, vm.dir)
+        gracekill(destroy_real(daemon), vm=vm, force=True, contend=clients.work)
 """
 
 
@@ -53,13 +63,13 @@ def _needs(request: pytest.FixtureRequest) -> None:
     need_libvirt(request.config)
 
 
-def in_the_middle(folder: Path) -> tuple[subprocess.Popen[str], list[int], Path]:
-    """A pytest in whose trial libvirt has been asked; its processes, and the daemon's folder."""
-    (folder / "test_trial.py").write_text(TRIAL, encoding="utf-8")
+def in_the_middle(folder: Path, vm: str) -> tuple[subprocess.Popen[str], list[int], list[Path]]:
+    """A pytest whose trial has asked libvirt; its processes, the folders of daemon and VM."""
+    (folder / "test_trial.py").write_text(TRIALS, encoding="utf-8")
     options = ["-p", "no:cacheprovider", "-s", f"--rootdir={folder}", f"--basetemp={folder}/tmp"]
     with (folder / "output").open("w") as output:
         pytest_ = subprocess.Popen(
-            [sys.executable, "-m", "pytest", *options, "test_trial.py"],
+            [sys.executable, "-m", "pytest", *options, f"test_trial.py::test_{vm}"],
             cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -74,7 +84,7 @@ def in_the_middle(folder: Path) -> tuple[subprocess.Popen[str], list[int], Path]
         word, *rest = line.split()
         if word == "STANDS":
             await_in(Path(rest[3], "journal"), '"event":"signal"')
-            return pytest_, [int(pid) for pid in rest[:2]], Path(rest[2])
+            return pytest_, [int(pid) for pid in rest[:2]], [Path(path) for path in rest[2:]]
     pytest_.kill()
     said = (folder / "output").read_text(encoding="utf-8")
     raise AssertionError(f"it has not come to the trial: {said}")
@@ -93,9 +103,12 @@ def ended(pidfd: int) -> bool:
     return bool(poll.poll(GONE_WITHIN * 1000))
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_nothing_outlives_pytest(tmp_path: Path, how: signal.Signals) -> None:
-    pytest_, pids, folder = in_the_middle(tmp_path)
+@pytest.mark.parametrize(
+    ("how", "vm"),
+    [(signal.SIGKILL, "fake"), (signal.SIGKILL, "real"), (signal.SIGINT, "fake")],
+)
+def test_nothing_outlives_pytest(tmp_path: Path, how: signal.Signals, vm: str) -> None:
+    pytest_, pids, (folder, vms_folder) = in_the_middle(tmp_path, vm)
     with pytest_, ExitStack() as stack:
         stack.callback(pytest_.kill)
         pidfds = [os.pidfd_open(pid) for pid in pids]
@@ -109,6 +122,8 @@ def test_nothing_outlives_pytest(tmp_path: Path, how: signal.Signals) -> None:
         while folder.exists() and time.monotonic() < deadline:
             time.sleep(0.01)  # a folder tells nobody that it has gone
         assert not folder.exists()
+        left = vms_folder.iterdir() if vms_folder.exists() else ()
+        assert not [path for path in left if path.is_socket()]
 
 
 def test_nothing_is_left_of_a_daemon_that_cannot_start(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -127,11 +127,8 @@ class Lock:
         if run.abandoning:
             self.owner = None
             return
-        owner = self.owner
-        if owner is None:
-            raise RuntimeError("release unlocked lock")
         if self.reentrant:
-            if owner is not task:
+            if self.owner is not task:
                 raise RuntimeError("cannot release un-acquired lock")
             if self._count:
                 self._count -= 1

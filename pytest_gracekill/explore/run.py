@@ -11,11 +11,12 @@ Time is in integer nanoseconds: 35 x 0.2 is not 7.0 in floats, and hides a deadl
 from __future__ import annotations
 
 import _thread
-import time
+import ctypes
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 from pytest_gracekill.errors import StartError
+from pytest_gracekill.explore.standstill import Standstill
 from pytest_gracekill.explore.strategies import DivergedError, Touched
 from pytest_gracekill.explore.tasks import TASKS, TIME, Abandoned, Ready, Task
 from pytest_gracekill.witness.sites import Frame, calling_site, current_stack, frames_of
@@ -43,15 +44,14 @@ Outcome: TypeAlias = Literal["ended", "stuck", "pruned", "late", "long"]
 START_NS = 1_000_000_000_000
 #: Operations of one schedule; beyond that it goes in circles.
 LONGEST = 20_000
-#: Wall seconds for one step of a task, which takes microseconds; then it blocks for real.
-REAL_BLOCK = 5.0
+#: Wall seconds between two looks at a task that does not come back.
+_LOOK = 0.5
 #: Operations that a task which is told to end may still try.
 _LAST_TRIES = 1_000
 
 #: Above every descriptor that a process can have open.
 _FIRST_PIDFD = 2_000_000_000 - 1_000_000
 
-_monotonic = time.monotonic
 _allocate_lock = _thread.allocate_lock
 _get_ident = _thread.get_ident
 
@@ -153,6 +153,10 @@ class Run:
         self._done = _allocate_lock()
         self._done.acquire()
         self._tries = 0
+        #: Tasks that have not come back, and never will.
+        self.lost: list[Task] = []
+        #: How many threads were made without a name.
+        self.unnamed_threads = 0
         self._main = Task(self, 0, "setup", lambda: None)
         self.holder: Task | None = None
 
@@ -210,8 +214,12 @@ class Run:
                 first.worker.gate.release()
                 self._await_end()
             self._note_end()
-        finally:
-            self._abandon()
+        except BaseException:
+            self.abandon()
+            raise
+        self.abandon()
+        if self.lost:
+            raise StartError(f"{self.lost[0].name} does not end when it is told to")
 
     def _note_end(self) -> None:
         """Look at what there is before the tasks that are left are made to end."""
@@ -241,43 +249,70 @@ class Run:
             )
 
     def _await_end(self) -> None:
-        seen, since = -1, _monotonic()
-        while not self._done.acquire(timeout=0.5):
-            if self.performed != seen:
-                seen, since = self.performed, _monotonic()
-            elif _monotonic() - since > REAL_BLOCK:
-                raise self._blocked()
+        judged = self._until_done()
+        if judged is not None:
+            raise self._blocked(judged)
 
-    def _blocked(self) -> StartError:
+    def _until_done(self) -> str | None:
+        """Wait until the baton is back; else what the task that has it does instead."""
+        seen, watched, still = -1, self.holder, None
+        while not self._done.acquire(timeout=_LOOK):
+            holder = self.holder
+            if self.performed != seen or still is None or holder is not watched:
+                seen, watched = self.performed, holder
+                assert holder is not None
+                assert holder.worker is not None
+                still = Standstill(holder.worker.thread)
+            elif (judged := still.judged()) is not None:
+                return judged
+        return None
+
+    def _blocked(self, judged: str) -> StartError:
         task = self.holder
         assert task is not None
         worker = task.worker
         stack = () if worker is None else current_stack(worker.ident)
         where = f" at {stack[0]}" if stack else ""
+        self._lose(task, judged)
+        if judged == "computes":
+            return StartError(f"{task.name} does not come back{where}: it computes for seconds")
         return StartError(
             f"{task.name} does not come back{where}: it waits for something that is not simulated"
-            f" (a lock that was made before the exploration has to be named in locks=), or computes"
-            f" for more than {REAL_BLOCK:.0f} s"
+            " (a lock that was made before the exploration has to be named in locks=)"
         )
 
-    def _abandon(self) -> None:
+    def _lose(self, task: Task, judged: str) -> None:
+        """Do without a task; should its thread come back, it ends."""
+        self.abandoning = True
+        if task in self._live:
+            self._live.remove(task)
+            self.lost.append(task)
+        if judged == "computes" and task.worker is not None:
+            # it has no operation at which it could be told
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                ctypes.c_ulong(task.worker.ident), ctypes.py_object(Abandoned)
+            )
+
+    def abandon(self) -> None:
         """Have every task end that has not, one at a time."""
         self.abandoning = True
-        if not self._live:
-            return
-        blocked = self.outcome is None  # one does not come back: its thread is lost
-        if blocked:
-            return
-        first = self._live[0]
-        assert first.worker is not None
-        first.worker.gate.release()
-        deadline = _monotonic() + REAL_BLOCK
-        while not self._done.acquire(timeout=0.5):
-            if _monotonic() > deadline:
-                raise StartError(f"{self._live[0].name} does not end when it is told to")
+        # one that was interrupted in its midst ends at its next operation
+        running = self.outcome is None and self.holder in self._live
+        while self._live:
+            if not running:
+                self.holder = self._live[0]
+                assert self.holder.worker is not None
+                self.holder.worker.gate.release()
+            running = False
+            judged = self._until_done()
+            if judged is not None:
+                assert self.holder is not None
+                self._lose(self.holder, judged)
 
-    def ended(self, task: Task) -> None:
-        """Go on after the end of a task; called in its thread."""
+    def ended(self, task: Task) -> bool:
+        """Go on after the end of a task; called in its thread, which is of no use if False."""
+        if task in self.lost:
+            return False
         self._live.remove(task)
         self.last = task.mask, task.reads, task.timed
         assert task.worker is not None
@@ -294,6 +329,7 @@ class Run:
             self.holder = following
             assert following.worker is not None
             following.worker.gate.release()
+        return True
 
     # -- operations
 
@@ -427,7 +463,8 @@ class Run:
                 or ((deadline := task.deadline) is not None and deadline <= now)
             ]
             if not options:
-                if not self._live:
+                if all(task.daemon for task in self._live):
+                    # nobody waits for the end of a daemon
                     self.outcome = "ended"
                     return None
                 due = self._due()

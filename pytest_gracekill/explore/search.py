@@ -169,7 +169,11 @@ class Search:
         if self._runs % _COLLECTED == 0:
             gc.collect(0)
         run = Run(self._pool, strategy, clock=clock, recorded=recorded)  # type: ignore[arg-type]
-        run.alone(lambda: self._scenario.prepare(run))
+        try:
+            run.alone(lambda: self._scenario.prepare(run))
+        except BaseException:
+            run.abandon()
+            raise
         run.go()
         return run
 
@@ -223,6 +227,7 @@ class Search:
             covered.bound = strategy.level - 1
             self._time_left(covered)
             run = self._run(strategy, covered.clock)
+            strategy.finish(run)
             self._check(run, covered, strategy.points)
         covered.bound = bound
 

@@ -17,7 +17,7 @@ from pytest_gracekill.explore import clocks, processes, synchronizing, threads
 from pytest_gracekill.witness.bindings import replaced
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 #: Who keeps the real ones: our own package where it has bound them by name, and imports, whose
 #: locks concern nobody, and which are needed in the first schedule only.
@@ -44,7 +44,7 @@ def simulated() -> Iterator[None]:
 
 
 @contextmanager
-def _method(kind: type, name: str, ours: Callable[..., object]) -> Iterator[None]:
+def _method(kind: type, name: str, ours: object) -> Iterator[None]:
     real = vars(kind)[name]
     setattr(kind, name, ours)
     try:

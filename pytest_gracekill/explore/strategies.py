@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 Touched: TypeAlias = "tuple[int, int, bool]"
 
 
+_THE_END = "nothing more to choose"
+
+
 class DivergedError(Exception):
     """A schedule was run again, and the program did something else than before."""
 
@@ -170,6 +173,12 @@ class Bounded:
         """The points of the schedule that is run now."""
         return self._points
 
+    def finish(self, run: Run) -> None:
+        """The schedule has ended: it has to have come as far as before."""
+        now, number = self._now, len(self._points)
+        if now is not None and number <= now.at and run.diverged is None:
+            run.diverged = DivergedError(number, str(now.points[number].look), _THE_END)
+
     def time_was_forced(self, run: Run) -> bool:  # noqa: ARG002 - of the protocol
         return True
 
@@ -290,6 +299,9 @@ class SleepSets:
     def finish(self, run: Run) -> None:
         """The schedule has ended: what its last operation touched is known, too."""
         self._settle(run)
+        if self._depth < len(self._stack) and run.diverged is None:
+            look = self._stack[self._depth].look
+            run.diverged = DivergedError(self._depth, str(look), _THE_END)
 
     def pick(self, run: Run, here: int | None, options: list[int]) -> int | None:
         self._settle(run)

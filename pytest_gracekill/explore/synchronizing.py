@@ -7,11 +7,12 @@ something else in a task's thread. What an object has come to is kept in it, for
 from __future__ import annotations
 
 import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from pytest_gracekill.errors import UsageError
 from pytest_gracekill.explore.locks import Lock, RLock
-from pytest_gracekill.explore.tasks import current
+from pytest_gracekill.explore.tasks import TASKS, current
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -20,17 +21,30 @@ if TYPE_CHECKING:
     from pytest_gracekill.explore.tasks import Task
 
 #: Class, name of a method, what stands in for it.
-Method: TypeAlias = "tuple[type, str, Callable[..., object]]"
+Method: TypeAlias = "tuple[type, str, object]"
 
 #: Under which name an object has its state.
 _STATE = "_gracekill_state"
+
+
+class Waiter:
+    """A task that waits until another one does something about it.
+
+    :ivar told: what that is: 0 nothing yet, 1 it is notified, or let through, -1 turned away.
+    """
+
+    __slots__ = ("task", "told")
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.told = 0
 
 
 class State:
     """What an object has come to in one schedule.
 
     :ivar value: an event's flag, a semaphore's counter, how many stand before a barrier.
-    :ivar waiters: who waits to be notified, each with whether it has been.
+    :ivar waiters: who waits to be notified.
     """
 
     __slots__ = ("kind", "mask", "name", "run", "turn", "value", "waiters")
@@ -41,7 +55,7 @@ class State:
         self.value = value
         self.turn = 0
         self.name = name
-        self.waiters: list[list[bool]] = []
+        self.waiters: list[Waiter] = []
 
     def __str__(self) -> str:
         return self.name
@@ -56,6 +70,9 @@ def mark(thing: object, name: str | None = None) -> None:
 
 def unmark(thing: object) -> None:
     """Forget what an object was named, and came to."""
+    items = thing.__dict__.pop("_gracekill_items", None)
+    if items is not None:
+        thing.__dict__["queue"] = items
     for name in (_STATE, "_gracekill_name"):
         thing.__dict__.pop(name, None)
 
@@ -76,13 +93,33 @@ def state_of(thing: Any, task: Task, value: Callable[[Any], int]) -> State:
     return state
 
 
-def _made(real: Callable[..., None]) -> Callable[..., None]:
+def _made(kind: type) -> Callable[..., None]:
+    real = vars(kind)["__init__"]
+
     def __init__(self: object, *arguments: object, **named: object) -> None:  # noqa: N807 - it is one
-        real(self, *arguments, **named)
-        if current() is not None:
-            mark(self)
+        task = current()
+        if task is None:
+            real(self, *arguments, **named)
+            return
+        if kind is threading.Condition:
+            real(self, *arguments, **named)  # whose lock is used
+        else:
+            with unseen():
+                real(self, *arguments, **named)
+        mark(self)
 
     return __init__
+
+
+@contextmanager
+def unseen() -> Iterator[None]:
+    """Be no task for a while: what is made is real, and is no object of the schedule."""
+    ident = threading.get_ident()
+    task = TASKS.pop(ident)
+    try:
+        yield
+    finally:
+        TASKS[ident] = task
 
 
 def methods() -> Iterator[Method]:
@@ -95,9 +132,12 @@ def methods() -> Iterator[Method]:
         (threading.Barrier, _BARRIER),
     ):
         if "__init__" in vars(kind):
-            yield kind, "__init__", _made(vars(kind)["__init__"])
+            yield kind, "__init__", _made(kind)
         for name, ours in own.items():
             yield kind, name, either(vars(kind)[name], ours)
+    for name, ours in _BARRIER_LOOKS.items():
+        real = vars(threading.Barrier)[name]
+        yield threading.Barrier, name, property(either(real.fget, ours))
 
 
 def either(real: Any, ours: Callable[..., object]) -> Callable[..., object]:
@@ -137,12 +177,12 @@ def _wait(self: Any, task: Task, timeout: float | None = None) -> bool:
         raise RuntimeError("cannot wait on un-acquired lock")
     run = task.run
     run.perform(task, "waits on", state, state.mask | lock.mask, timed=timeout is not None)
-    notified = [False]
-    state.waiters.append(notified)
+    waiter = Waiter(task)
+    state.waiters.append(waiter)
     count = lock.let_go(run)
 
     def ready() -> bool:
-        return notified[0] and lock.owner is None
+        return waiter.told and lock.owner is None  # type: ignore[return-value]  # asked very often
 
     mask = state.mask | lock.mask
     if timeout is None:
@@ -154,28 +194,37 @@ def _wait(self: Any, task: Task, timeout: float | None = None) -> bool:
 
         deadline = run.now + as_ns(max(timeout, 0.0))
         run.perform(task, "wakes up from", state, mask, ready, deadline, timed=True)
-        if not notified[0]:
-            state.waiters.remove(notified)
+        if not waiter.told:
+            state.waiters.remove(waiter)
     if lock.owner is not None:
-        task.waits_for, task.since, task.order = lock, run.now, run.performed
+        if task.waits_for is None:
+            task.waits_for, task.since, task.order = lock, run.now, run.performed
         run.perform(task, "acquires", lock, lock.mask, lock.is_free)
+    if task.waits_for is not None:
         task.waits_for = None
         if run.now != task.since:
             run.note_wait(lock, task, acquired=True, timed=False)
     lock.take_again(task, run, count)
-    return notified[0]
+    return bool(waiter.told)
 
 
 def _wait_for(
     self: Any, task: Task, predicate: Callable[[], object], timeout: float | None = None
 ) -> object:
     run = task.run
-    end = None if timeout is None else run.now + round(timeout * 1e9)
+    end: int | None = None
+    left = timeout
     result = predicate()
     while not result:
-        left = None if end is None else (end - run.now) / 1e9
-        if left is not None and left <= 0:
-            break
+        if timeout is not None:
+            # as threading does it: it waits once in any case
+            if end is None:
+                end = run.now + round(timeout * 1e9)
+                task.timed = True  # it has looked at the clock
+            else:
+                left = (end - run.now) / 1e9
+                if left <= 0:
+                    break
         _wait(self, task, left)
         result = predicate()
     return result
@@ -190,7 +239,11 @@ def _notify(self: Any, task: Task, n: int = 1) -> None:
         raise RuntimeError("cannot notify on un-acquired lock")
     run.perform(task, "notifies", state, state.mask | lock.mask)
     for waiter in state.waiters[:n]:
-        waiter[0] = True
+        waiter.told = 1
+        # from now on it is the lock that it waits for
+        other = waiter.task
+        other.awaits = None
+        other.waits_for, other.since, other.order = lock, run.now, run.performed
     del state.waiters[:n]
 
 
@@ -282,19 +335,22 @@ def _acquire(
 
 
 def _release(self: Any, task: Task, n: int = 1) -> None:
+    _give(self, task, n, None)
+
+
+def _release_bounded(self: Any, task: Task, n: int = 1) -> None:
+    _give(self, task, n, self._initial_value)
+
+
+def _give(self: Any, task: Task, n: int, most: int | None) -> None:
     if n < 1:
         raise ValueError("n must be one or more")
     state = state_of(self, task, _counter)
     if not task.run.abandoning:
         task.run.perform(task, "releases", state, state.mask)
+        if most is not None and state.value + n > most:
+            raise ValueError("Semaphore released too many times")
     state.value += n
-
-
-def _release_bounded(self: Any, task: Task, n: int = 1) -> None:
-    state = state_of(self, task, _counter)
-    if not task.run.abandoning and state.value + n > self._initial_value:
-        raise ValueError("Semaphore released too many times")
-    _release(self, task, n)
 
 
 def _exit(self: Any, _task: Task, *_: object) -> None:
@@ -315,43 +371,82 @@ _SEMAPHORE: dict[str, Callable[..., object]] = {
 def _pass(self: Any, task: Task, timeout: float | None = None) -> int:
     state = state_of(self, task, _zero)
     run = task.run
-    run.perform(task, "comes to", state, state.mask, timed=timeout is not None)
+
+    def has_room() -> bool:
+        # while the last one does its action the others are still in front of it
+        return bool(state.value < self._parties or state.turn < 0)
+
+    limit = self._timeout if timeout is None else timeout
+    run.perform(task, "comes to", state, state.mask, has_room, timed=limit is not None)
     if state.turn < 0:
         raise threading.BrokenBarrierError
-    turn, place = state.turn, state.value
+    place = state.value
     state.value += 1
     if state.value == self._parties:
         try:
             if self._action is not None:
                 self._action()
         except BaseException:
+            _dismiss(state, -1)
             state.turn = -1
             raise
-        state.value, state.turn = 0, state.turn + 1
+        _dismiss(state, 1)
         return place
+    waiter = Waiter(task)
+    state.waiters.append(waiter)
 
-    def opened() -> bool:
-        return state.turn != turn
+    def told() -> bool:
+        return bool(waiter.told)
 
-    limit = self._timeout if timeout is None else timeout
     task.awaits = state if limit is None else None
-    passed = run.wait(task, "waits at", state, state.mask, opened, limit)
+    passed = run.wait(task, "waits at", state, state.mask, told, limit)
     task.awaits = None
     if not passed:
         state.turn = -1
-    if state.turn < 0:
+        _dismiss(state, -1)
+        raise threading.BrokenBarrierError
+    if waiter.told < 0:
         raise threading.BrokenBarrierError
     return place
 
 
-def _break(self: Any, task: Task) -> None:
-    state = state_of(self, task, _zero)
-    if not task.run.abandoning:
-        task.run.perform(task, "breaks", state, state.mask)
-    state.turn = -1
+def _dismiss(state: State, told: int) -> None:
+    """Nobody stands before a barrier any more."""
+    for waiter in state.waiters:
+        waiter.told = told
+    state.waiters.clear()
+    state.value = 0
 
 
-_BARRIER: dict[str, Callable[..., object]] = {"wait": _pass, "abort": _break}
+def _put_turn(turn: int, kind: str) -> Callable[..., object]:
+    def put(self: Any, task: Task) -> None:
+        state = state_of(self, task, _zero)
+        if not task.run.abandoning:
+            task.run.perform(task, kind, state, state.mask)
+        state.turn = turn
+        _dismiss(state, -1)
+
+    return put
+
+
+def _at_barrier(result: Callable[[State], object]) -> Callable[..., object]:
+    def look(self: Any, task: Task) -> object:
+        state = state_of(self, task, _zero)
+        task.run.perform(task, "looks at", state, state.mask, reads=True)
+        return result(state)
+
+    return look
+
+
+_BARRIER: dict[str, Callable[..., object]] = {
+    "wait": _pass,
+    "abort": _put_turn(-1, "breaks"),
+    "reset": _put_turn(0, "resets"),
+}
+_BARRIER_LOOKS: dict[str, Callable[..., object]] = {
+    "n_waiting": _at_barrier(lambda state: state.value),
+    "broken": _at_barrier(lambda state: state.turn < 0),
+}
 
 
 def simulated_locks() -> Iterator[tuple[object, object]]:

@@ -33,6 +33,7 @@ class Task:
     """One thread of one schedule.
 
     :ivar deadline: until when it waits for its operation to be ready, in virtual nanoseconds.
+    :ivar daemon: whether nobody waits for its end.
     :ivar timed: whether the operation has to do with the clock, so that its order beside a step of
         time matters.
     :ivar mask: a bit for each object that the operation changes; ``reads``: that it looks at.
@@ -46,6 +47,7 @@ class Task:
         "awaits",
         "bit",
         "body",
+        "daemon",
         "deadline",
         "error",
         "held",
@@ -76,6 +78,7 @@ class Task:
         self.body = body
         self.worker: Worker | None = None
         self.thread: threading.Thread | None = None
+        self.daemon = False
         self.kind = "begins"
         self.what: object = ""
         #: How many objects it has made, itself not included.

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+import copy
 import queue
 import threading
 from typing import TYPE_CHECKING, Any
 
 from pytest_gracekill.errors import UsageError
-from pytest_gracekill.explore.synchronizing import either, mark, state_of
+from pytest_gracekill.explore.synchronizing import either, mark, state_of, unseen
 from pytest_gracekill.explore.tasks import current
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from pytest_gracekill.explore.synchronizing import Method, State
     from pytest_gracekill.explore.tasks import Task
 
 #: Under which name a thread has its task.
 _TASK = "_gracekill_task"
+#: Under which name a queue has what was in it before.
+_ITEMS = "_gracekill_items"
 
 
 def methods() -> Iterator[Method]:
     """Every method that is replaced while an exploration runs."""
-    for name, ours in (("start", _start), ("join", _join), ("is_alive", _is_alive)):
+    yield threading.Thread, "__init__", _made_thread(threading.Thread.__init__)
+    for name, ours in _THREAD.items():
         yield threading.Thread, name, either(vars(threading.Thread)[name], ours)
     yield queue.Queue, "__init__", _made_queue(queue.Queue.__init__)
     for name, own in _QUEUE.items():
@@ -42,7 +46,12 @@ def replacements() -> Iterator[tuple[object, object]]:
 
     def current_thread() -> threading.Thread:
         task = current()
-        return real_current() if task is None or task.thread is None else task.thread
+        if task is None:
+            return real_current()
+        if task.thread is None:
+            task.thread = threading.Thread(name=task.name, daemon=False)
+            _belongs_to(task.thread, task)
+        return task.thread
 
     yield real_current, current_thread
 
@@ -50,21 +59,66 @@ def replacements() -> Iterator[tuple[object, object]]:
 # -- threads
 
 
+def _made_thread(real: Callable[..., None]) -> Callable[..., None]:
+    def __init__(  # noqa: N807, PLR0917 - it is one, with threading's own signature
+        self: Any,
+        group: None = None,
+        target: Callable[..., object] | None = None,
+        name: str | None = None,
+        args: Iterable[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        daemon: bool | None = None,
+        **more: Any,
+    ) -> None:
+        task = current()
+        if task is None:
+            real(self, group, target, name, args, kwargs, daemon=daemon, **more)
+            return
+        if name is None:
+            # threading counts on from schedule to schedule
+            task.run.unnamed_threads += 1
+            name = f"Thread-{task.run.unnamed_threads}"
+            if target is not None:
+                name += f" ({getattr(target, '__name__', target)})"
+        if daemon is None:
+            daemon = task.daemon
+        with unseen():
+            real(self, group, target, name, args, kwargs, daemon=daemon, **more)
+        self._started.is_set = lambda: _TASK in self.__dict__
+
+    return __init__
+
+
+def _belongs_to(thread: Any, task: Task) -> None:
+    thread.__dict__[_TASK] = task
+    if task.worker is not None:
+        thread._ident = task.worker.thread.ident  # noqa: SLF001 - what get_ident() says there
+
+
 def _start(self: Any, task: Task) -> None:
     run = task.run
-    if _TASK in self.__dict__:
-        raise RuntimeError("threads can only be started once")
-    if not getattr(self, "_initialized", True):
+    if not getattr(self, "_initialized", False):
         raise RuntimeError("thread.__init__() not called")
+    if self.ident is not None:
+        raise RuntimeError("threads can only be started once")
     run.perform(task, "starts", self.name, 0)
     begun = run.add(self.name, self.run)
     begun.thread = self
+    begun.daemon = self.daemon
     task.touch(begun.bit)
-    self.__dict__[_TASK] = begun
+    _belongs_to(self, begun)
+
+
+def _task_of(self: Any) -> Task | None:
+    task: Task | None = self.__dict__.get(_TASK)
+    if task is None and self.ident is not None:
+        raise UsageError(f"thread {self.name} was started outside of the exploration")
+    return task
 
 
 def _join(self: Any, task: Task, timeout: float | None = None) -> None:
-    other: Task | None = self.__dict__.get(_TASK)
+    other = _task_of(self)
     if other is None:
         raise RuntimeError("cannot join thread before it is started")
     if other is task:
@@ -85,11 +139,24 @@ def has_ended(task: Task) -> bool:
 
 
 def _is_alive(self: Any, task: Task) -> bool:
-    other: Task | None = self.__dict__.get(_TASK)
+    other = _task_of(self)
     if other is None:
         return False
     task.run.perform(task, "looks at", self.name, other.bit, reads=True)
     return not has_ended(other)
+
+
+def _shown(self: Any, _task: Task) -> str:
+    """Its name; what the real one tells is more, and needs an operation."""
+    return f"<{type(self).__name__}({self.name})>"
+
+
+_THREAD: dict[str, Callable[..., object]] = {
+    "start": _start,
+    "join": _join,
+    "is_alive": _is_alive,
+    "__repr__": _shown,
+}
 
 
 # -- queues
@@ -97,15 +164,25 @@ def _is_alive(self: Any, task: Task) -> bool:
 
 def _made_queue(real: Callable[..., None]) -> Callable[..., None]:
     def __init__(self: Any, maxsize: int = 0) -> None:  # noqa: N807 - it is one
-        real(self, maxsize)
-        if current() is not None:
-            mark(self)
+        if current() is None:
+            real(self, maxsize)
+            return
+        with unseen():
+            real(self, maxsize)
+        mark(self)
 
     return __init__
 
 
 def _state(self: Any, task: Task) -> State:
-    return state_of(self, task, lambda made: int(made.unfinished_tasks))
+    return state_of(self, task, _begins_with)
+
+
+def _begins_with(made: Any) -> int:
+    """Have what was in a queue when it was named, in each schedule."""
+    before = made.__dict__.setdefault(_ITEMS, copy.copy(made.queue))
+    made.queue = copy.copy(before)
+    return int(made.unfinished_tasks)
 
 
 def _put(

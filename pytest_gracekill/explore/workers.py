@@ -63,7 +63,8 @@ class Worker:
                 finally:
                     TASKS.pop(self.ident, None)
             self.task = None
-            run.ended(task)
+            if not run.ended(task):
+                return
 
 
 class Pool:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from pathlib import Path
+from needed import unmet
 
+if TYPE_CHECKING:
     from selenium.webdriver import Chrome
 
 
@@ -87,3 +88,23 @@ class Opened:
             if m["method"] == "Network.requestWillBeSent"
         ]
         return [url for url in asked if not url.startswith(("data:", "about:"))]
+
+
+def axe_finds(page: Opened) -> list[tuple[str, str, list[str]]]:
+    """What axe-core takes for serious or critical: the rule, what it asks for, where it fails."""
+    try:
+        import selenium_axe_python
+    except ImportError:
+        unmet("axe-core")
+    folder = Path(selenium_axe_python.__file__).parent
+    page.run((folder / "axe-core" / "axe.min.js").read_text(encoding="utf-8"))
+    found = page.chrome.execute_async_script(
+        "const done = arguments[arguments.length - 1];"
+        "axe.run(document).then((r) => done(r.violations), (e) => done(String(e)))"
+    )
+    assert isinstance(found, list), found
+    return [
+        (row["id"], row["help"], [node["html"][:200] for node in row["nodes"]][:5])
+        for row in found
+        if row["impact"] in ("serious", "critical")
+    ]

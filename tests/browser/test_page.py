@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from needed import unmet
-from opened import Opened
+from opened import Opened, axe_finds
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 RIGHT, LEFT, UP, DOWN = "\ue014", "\ue012", "\ue013", "\ue015"
 TAB, ENTER, ESCAPE, SHIFT, HOME, END = "\ue004", "\ue007", "\ue00c", "\ue008", "\ue011", "\ue010"
@@ -196,25 +198,9 @@ def test_light_and_dark_differ(page: Opened, scheme: str) -> None:
 
 def test_nothing_serious_for_axe(page: Opened) -> None:
     """Also while something has the focus, and its tooltip shows."""
-    try:
-        import selenium_axe_python
-    except ImportError:
-        unmet("axe-core")
-    axe = (Path(selenium_axe_python.__file__).parent / "axe-core" / "axe.min.js").read_text()
-    page.run(axe)
-    for focused in (False, True):
-        if focused:
-            page.run("arguments[0].focus()", page.item("define-1 stood still"))
-        found = page.chrome.execute_async_script(
-            "const done = arguments[arguments.length - 1];"
-            "axe.run(document).then((r) => done(r.violations), (e) => done(String(e)))"
-        )
-        assert isinstance(found, list), found
-        serious = [row for row in found if row["impact"] in ("serious", "critical")]
-        assert serious == [], [
-            (row["id"], row["help"], [node["html"][:200] for node in row["nodes"]][:5])
-            for row in serious
-        ]
+    assert axe_finds(page) == []
+    page.run("arguments[0].focus()", page.item("define-1 stood still"))
+    assert axe_finds(page) == []
 
 
 def test_it_can_be_read_without_its_script(page: Opened, tmp_path: Path) -> None:

@@ -141,6 +141,7 @@ class Threads:
         how = "" if wait.acquired else ", and did not get it"
         if for_good:
             verb, seconds, how = "stands still, waits", " for ever", ""
+        when = f"from {stamp(since)} on" if for_good else f"{stamp(since)} to {stamp(until)}"
         stood = place(wait.site)
         where = f", at {stood}" if stood else ""
         return Span(
@@ -148,7 +149,7 @@ class Threads:
             until=until,
             kind="stalls" if stalls else "waits",
             text=f"{self._people.name(wait.actor)} {verb}{seconds} for {wait.lock}"
-            f"{by} ({stamp(since)} to {stamp(until)}){how}{where}",
+            f"{by} ({when}){how}{where}",
             lock=wait.lock,
             owner=None if hold is None else self._people.key(hold.actor),
             open=wait.until is None,

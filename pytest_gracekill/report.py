@@ -197,9 +197,10 @@ class Report:
     def save(self, directory: str | Path, *, title: str = "") -> Path:
         """Write the evidence, and its picture: ``timeline.html`` is the file to open.
 
-        Beside it are ``timeline.svg``, and what both are made from: ``history.jsonl`` (every event,
-        as JSON lines), ``report.json`` (what was concluded), ``report.txt`` (the table). The
-        directory is made when it is not there; files of an earlier trial in it are replaced.
+        Beside it are ``timeline.svg``, ``trace.json`` for Perfetto, and what all are made from:
+        ``history.jsonl`` (every event, as JSON lines), ``report.json`` (what was concluded),
+        ``report.txt`` (the table). The directory is made when it is not there; files of an earlier
+        trial in it are replaced.
         ``title`` is what it is called there, such as the test. Returns the directory.
         """
         from pytest_gracekill.render import folder as folders  # noqa: PLC0415 - as above

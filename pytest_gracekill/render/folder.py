@@ -7,6 +7,7 @@
 | `report.txt` | the table, for people |
 | `timeline.html` | the page to open: verdicts and timeline (`render.page`) |
 | `timeline.svg` | the timeline alone (`render.timeline`) |
+| `trace.json` | the same for Perfetto and chrome://tracing (`render.trace`) |
 
 The pictures are made from the first two alone, and can be made again from them.
 """
@@ -36,6 +37,7 @@ REPORT = "report.json"
 TEXT = "report.txt"
 PAGE = "timeline.html"
 PICTURE = "timeline.svg"
+TRACE = "trace.json"
 
 
 class Story(Protocol):
@@ -120,9 +122,11 @@ def draw(folder: Path, saved: Saved) -> Picture:
     from pytest_gracekill.render.page import html  # noqa: PLC0415 - not for who only reads
     from pytest_gracekill.render.picture import picture_of  # noqa: PLC0415
     from pytest_gracekill.render.timeline.drawing import svg  # noqa: PLC0415
+    from pytest_gracekill.render.trace import trace  # noqa: PLC0415
 
     picture = picture_of(saved)
-    for name, drawn in ((PAGE, html(picture)), (PICTURE, svg(picture))):
+    drawings = ((PAGE, html(picture)), (PICTURE, svg(picture)), (TRACE, trace(picture)))
+    for name, drawn in drawings:
         (folder / name).write_text(drawn, encoding="utf-8")
     return picture
 

@@ -38,6 +38,7 @@ def test_right(gracekill):
     trial(gracekill, 5.0)
 """
 FILES = ["history.jsonl", "report.json", "report.txt", "timeline.html", "timeline.svg"]
+FILES += ["trace.json"]
 
 
 def trials(root: Path) -> dict[str, Path]:

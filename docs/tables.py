@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 import pytest_gracekill
-from docs import cases, flaws, real_libvirt, todays_tools
+from docs import agreement, cases, flaws, real_libvirt, todays_tools
 from docs.docstrings import described, markdown, shown
 from pytest_gracekill import settings, verdicts
 from pytest_gracekill.arguments import DEFAULTS
@@ -187,6 +187,15 @@ def fixtures() -> str:
     )
 
 
+def explorers() -> str:
+    """The two calls that explore, with their docstrings."""
+    judge = import_module("pytest_gracekill.fixtures").Judge
+    return "\n\n".join(
+        f"### `gracekill.{name}`\n\n{markdown(inspect.getdoc(getattr(judge, name)))}"
+        for name in ("explore", "explore_threads")
+    )
+
+
 def marker() -> str:
     """The marker's help, as ``pytest --markers`` shows it."""
     usage, _, meaning = MARKER_HELP.partition(": ")
@@ -234,6 +243,7 @@ def api() -> str:
 REGIONS: dict[str, Callable[[], str]] = {
     "fixtures": fixtures,
     "arguments": arguments,
+    "explorers": explorers,
     "first-parameters": first_parameters,
     "options": options,
     "marker": marker,
@@ -245,6 +255,10 @@ REGIONS: dict[str, Callable[[], str]] = {
     "cases": cases.table,
     "flaws": flaws.wrong,
     "right-routines": flaws.right,
+    "agreement-summary": agreement.summary,
+    "agreement-table": agreement.table,
+    "agreement-differences": agreement.differences,
+    "agreement-details": agreement.details,
     "libvirt-versions": real_libvirt.versions,
     "libvirt-table": real_libvirt.table,
     "libvirt-stalls": real_libvirt.stalls,

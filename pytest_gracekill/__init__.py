@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pytest_gracekill.child.real_qemu import RealQemu
     from pytest_gracekill.child.unstarted import Child
     from pytest_gracekill.errors import StartError, UsageError
+    from pytest_gracekill.explore.exploration import Exploration
     from pytest_gracekill.report import Report, Verdict
     from pytest_gracekill.routine.external import External
     from pytest_gracekill.routine.flags import KillFlags
@@ -35,6 +36,7 @@ __all__ = [
     "DeadlockDetected",
     "Domain",
     "Driver",
+    "Exploration",
     "External",
     "FakeQemu",
     "KillFlags",
@@ -60,6 +62,7 @@ _HOME = {
     "DeadlockDetected": "witness.locks",
     "Domain": "routine.model",
     "Driver": "routine.model",
+    "Exploration": "explore.exploration",
     "External": "routine.external",
     "FakeQemu": "child.handle",
     "KillFlags": "routine.flags",

@@ -163,6 +163,18 @@ def test_the_vm_lingers_and_exits_by_itself() -> None:
     assert [mark.kind for mark in lane(drawn, "fake").marks] == ["exit"]
 
 
+def test_what_the_trial_has_ended_has_lost_nothing() -> None:
+    events = [e for e in killed_in_the_flush() if e.kind != "gone"]
+    events.append(event(1.3, "gone", "fake", code=None, signal=9, by_trial=True))
+    drawn = picture_of(saved(events))
+    vm = lane(drawn, "fake")
+    assert "lost" not in {span.kind for span in vm.spans}
+    assert vm.progress is not None
+    assert vm.progress.damaged == {}
+    assert "lost" not in " ".join(drawn.story)
+    assert "It still ran when the trial was over" in " ".join(drawn.story)
+
+
 def test_signals_say_who_sent_which_to_whom_and_what_was_refused() -> None:
     drawn = picture(signal("SIGTERM", 0.5, refused=True, target="pid 0 (our own process group)"))
     marks = lane(drawn, "signals").marks

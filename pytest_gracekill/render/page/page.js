@@ -59,9 +59,11 @@
       const width = Math.max(to - from, 1.5);
       box.setAttribute("width", short(width));
       for (const label of labels) {
+        const words = (label.dataset.words ??= label.textContent);
+        const room = Math.floor((width - 8) / CHARACTER);
+        label.textContent = words.length <= room ? words : `${words.slice(0, room - 1).trimEnd()}\u2026`;
         label.setAttribute("x", left < LEFT ? 8 : 4);
-        const fits = label.textContent.length * CHARACTER + 8 <= width;
-        label.setAttribute("visibility", fits ? "visible" : "hidden");
+        label.setAttribute("visibility", words.length <= room || room >= 6 ? "visible" : "hidden");
       }
     }
     const times = (RIGHT - LEFT) / (high - low);

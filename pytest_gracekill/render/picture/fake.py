@@ -55,6 +55,7 @@ class Course:
             ),
             None,
         )
+        #: Whether the trial has ended it: what it had not flushed then says nothing.
         self.by_trial = any(event.fields.get("by_trial") is True for event in gone)
 
     @property
@@ -85,6 +86,11 @@ def lane(seen: Gathered, record: Record, room: Room) -> Lane | None:
     )
 
 
+def is_judged(course: Course, record: Record) -> bool:
+    """Whether it matters what became of the blocks: not where the trial itself ended the VM."""
+    return not course.by_trial and "data" not in record.not_judged
+
+
 def _first(events: Sequence[Noted]) -> float | None:
     return events[0].at if events else None
 
@@ -106,10 +112,11 @@ def _progress(seen: Gathered, course: Course, record: Record) -> Progress | None
     begin = course.request if begin is None else begin
     if begin is not None:
         points.insert(0, (begin, 0))
+    judged = record.disk is not None and is_judged(course, record)
     return Progress(
         blocks=blocks,
         points=_thinned(points),
-        damaged={} if record.disk is None else _runs(record.disk),
+        damaged=_runs(record.disk) if judged and record.disk is not None else {},
     )
 
 
@@ -173,7 +180,7 @@ def _spans(course: Course, record: Record, room: Room, progress: Progress | None
 def _lost(course: Course, record: Record, room: Room, end: float) -> Iterator[Span]:
     """What of the flush did not happen, to where it would have ended."""
     disk = record.disk
-    if disk is None or not any(disk.damaged.values()):
+    if disk is None or not any(disk.damaged.values()) or not is_judged(course, record):
         return
     told = [
         f"{kind}: {ranges(numbers)} ({len(numbers)} of {disk.blocks} blocks)"

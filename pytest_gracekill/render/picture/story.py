@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pytest_gracekill.child.disk import ranges
+from pytest_gracekill.render.picture.fake import is_judged
 from pytest_gracekill.render.picture.records import stamp
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def _flush(course: Course, record: Record, vm: Lane) -> Iterator[str]:
     disk = record.disk
     if course.by_trial:
         yield f"It still ran when the trial was over, and was ended then ({stamp(course.end)})."
-    elif disk is not None and any(disk.damaged.values()):
+    elif disk is not None and any(disk.damaged.values()) and is_judged(course, record):
         damage = "; ".join(
             f"{len(numbers)} of {disk.blocks} blocks {kind} ({ranges(numbers)})"
             for kind, numbers in disk.damaged.items()

@@ -23,6 +23,8 @@ LEFT = 190
 RIGHT = 1188
 #: The width of a character in a label of 11 px, roughly: what does not fit is not shown.
 _CHARACTER = 6.1
+#: So many characters say something, at least.
+_FEWEST = 6
 #: How far something may reach out of the plot.
 _EDGE = 4
 
@@ -120,17 +122,20 @@ class Canvas:
         )
 
     def _labels(self, since: float, until: float, box: Box, labels: Sequence[Label]) -> str:
-        width = self._width(since, until)
-        return "".join(
-            element(
-                "text",
-                text(label.words),
-                x=4 + (_EDGE if self.x(since) < LEFT else 0),
-                y=box.top + label.down,
-                class_=f"l {label.class_}".strip(),
-                visibility=None if len(label.words) * _CHARACTER + 8 <= width else "hidden",
-            )
-            for label in labels
+        room = int((self._width(since, until) - 8) / _CHARACTER)
+        return "".join(self._label(since, box, label, room) for label in labels)
+
+    def _label(self, since: float, box: Box, label: Label, room: int) -> str:
+        """As much of it as there is room for; who zooms has all of it."""
+        whole = len(label.words) <= room
+        return element(
+            "text",
+            text(label.words if whole else f"{label.words[: max(room - 1, 0)].rstrip()}\u2026"),
+            x=4 + (_EDGE if self.x(since) < LEFT else 0),
+            y=box.top + label.down,
+            class_=f"l {label.class_}".strip(),
+            visibility=None if whole or room >= _FEWEST else "hidden",
+            data_words=None if whole else label.words,
         )
 
     def mark(

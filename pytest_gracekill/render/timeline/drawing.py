@@ -159,7 +159,9 @@ def _behind(picture: Picture, canvas: Canvas, bottom: float) -> Iterator[str]:
     yield element("g", lines, class_="grid-lines")
     if picture.returned is None:
         return
-    for name, at in (("called", 0.0), ("returned", picture.returned)):
+    marks = [mark for lane in picture.lanes for mark in lane.marks]
+    cut = any(mark.kind == "cut off" and mark.at == picture.returned for mark in marks)
+    for name, at in (("called", 0.0), ("cut off" if cut else "returned", picture.returned)):
         shape = element("path", d=f"M0 14V{number(bottom)}", class_="line dashed")
         # at the left end there is no room on both sides of it
         middle = canvas.scale.place(at) > _NEAR

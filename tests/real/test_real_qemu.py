@@ -59,7 +59,8 @@ def test_the_grace_of_2011_loses_what_was_acknowledged(
     vm = real_qemu(flush_time=2.4)
     report = gracekill(vm=vm, policy=KillPolicy(grace=1.6), flags=KillFlags.FORCE)
     lost = report.disk.lost
-    assert 0 < len(lost) < 64
+    assert lost, str(report)
+    # on a machine that lets QEMU stand still it may be all
     assert lost == blocks(but=durable(vm)) == list(range(lost[0], 64))
     assert report.verdicts["data"].word == "DATA LOST"
     assert report.verdicts["escalation"].word == "KILLED EARLY"
@@ -67,9 +68,8 @@ def test_the_grace_of_2011_loses_what_was_acknowledged(
     assert not report.not_judged
     text = str(report)
     assert f"gracekill: DATA LOST ({len(lost)} of 64 blocks: {lost[0]}-63), KILLED EARLY" in text
-    assert (
-        f"blocks {lost[0]}-63 acknowledged, never on disk; last durable: {lost[0] - 1} at" in text
-    )
+    last = f"last durable: {lost[0] - 1} at t+" if durable(vm) else "nothing was flushed"
+    assert f"blocks {lost[0]}-63 acknowledged, never on disk; {last}" in text
     assert "the flush needed 2.40 s, the grace was 1." in " ".join(text.split())
     with pytest.raises(AssertionError, match="DATA LOST"):
         report.check()

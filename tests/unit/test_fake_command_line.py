@@ -189,7 +189,13 @@ def test_fields_of_a_value() -> None:
     ("options", "text"),
     [
         ("-qmp", "-qmp: requires an argument"),
-        ("-qmp nope:1", "-qmp nope:1: 'nope:1' is not a valid char driver"),
+        (
+            "-qmp nope:1",
+            (
+                "-qmp nope:1: 'nope:1' is not a valid char driver\n"
+                "qemu-system-x86_64: -qmp nope:1: parse error: nope:1"
+            ),
+        ),
         ("-chardev socket,path=/x", "-chardev socket,path=/x: chardev: no id specified"),
         ("-chardev socket,id=x", "-chardev socket,id=x: Unable to parse FD number "),
         ("-chardev socket,id=c,fd=zz", "-chardev socket,id=c,fd=zz: Unable to parse FD number zz"),
@@ -222,6 +228,14 @@ def test_fields_of_a_value() -> None:
         (
             "-chardev stdio,id=x -qmp stdio",
             "-qmp stdio: cannot use stdio by multiple character devices",
+        ),
+        (
+            "-serial stdio -qmp stdio",
+            (
+                "-serial stdio: cannot use stdio by multiple character devices\n"
+                "qemu-system-x86_64: -serial stdio:"
+                " could not connect serial device to character backend 'stdio'"
+            ),
         ),
         (
             f"-qmp unix:/{'x' * 107},server,nowait",

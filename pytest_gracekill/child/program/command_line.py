@@ -7,6 +7,7 @@ with a dash.
 """
 
 from .chardev import Chardev, Unusable, compatible
+from .stderr import NAME
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -159,7 +160,8 @@ def _compatible(options: Options, value: str, spelled: str, role: str) -> Charde
     number = sum(label.startswith(role) for label in options.chardevs)
     long_form = compatible(value)
     if long_form is None:
-        raise Unusable(f"{spelled}: '{value}' is not a valid char driver")
+        reason = f"{spelled}: '{value}' is not a valid char driver"
+        raise Unusable(f"{reason}\n{NAME}: {spelled}: parse error: {value}")
     label = f"{role}{number}"
     asked = fields(long_form, "backend") | {"id": label}
     _add(options, Chardev.asked_for(asked, spelled))
@@ -190,11 +192,23 @@ def _used(options: Options, label: str, spelled: str) -> Chardev:
 
 
 def _check(options: Options) -> None:
-    stdio = [chardev for chardev in options.chardevs.values() if chardev.kind == "stdio"]
-    if stdio and options.daemonize:
-        raise Unusable(f"{stdio[0].spelled}: cannot use stdio with -daemonize")
-    if len(stdio) > 1:
-        raise Unusable(f"{stdio[1].spelled}: cannot use stdio by multiple character devices")
+    """Standard input and output are one device's; serial lines get theirs last."""
+    users = [chardev.spelled for chardev in options.chardevs.values() if chardev.kind == "stdio"]
+    lines = [name for name, value in options.words if (name, value) == ("serial", "stdio")]
+    users += [f"-{name} stdio" for name in lines]
+    if users and options.daemonize:
+        raise Unusable(_unusable(users[0], "cannot use stdio with -daemonize"))
+    if len(users) > 1:
+        raise Unusable(_unusable(users[1], "cannot use stdio by multiple character devices"))
+
+
+def _unusable(spelled: str, reason: str) -> str:
+    """The reason, and what a serial line makes of it."""
+    told = f"{spelled}: {reason}"
+    if spelled.startswith("-serial"):
+        what = "could not connect serial device to character backend 'stdio'"
+        told += f"\n{NAME}: {spelled}: {what}"
+    return told
 
 
 MEANINGS: "dict[str, Meaning]" = {

@@ -88,7 +88,9 @@ class Machine:
                 self.exit(1)
         self.disk = os.open(knobs.disk, os.O_RDWR)
         if knobs.disk_lock and (denied := imagelock.take(self.disk)):
-            say(f'Failed to get "{denied}" lock\nIs another process using the image?')
+            say(
+                f'Failed to get "{denied}" lock\nIs another process using the image [{knobs.disk}]?'
+            )
             self.exit(1)
         os.pwrite(self.disk, b"\1", DIRTY_OFFSET)
         if knobs.helpers:

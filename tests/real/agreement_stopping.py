@@ -1,0 +1,215 @@
+"""Scenarios of a VM with acknowledged blocks that is stopped: by signals, by QMP, by SIGKILL.
+
+None of them depends on a clock: the VM stands still in the middle of its flush until it is let go.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+from functools import partial
+from typing import TYPE_CHECKING
+
+from agreement_kinds import BLOCKS
+from agreement_seen import WITHIN, Client, Seen, complaints, there
+
+from pytest_gracekill.child.disk import ranges
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from agreement_kinds import Kind
+
+    from pytest_gracekill.child.handle import FakeQemu
+
+    Ask = Callable[[FakeQemu, Client], None]
+
+HALF = BLOCKS // 2
+
+
+def _signalled(number: int, vm: FakeQemu, _client: Client) -> None:
+    os.kill(vm.pid, number)
+
+
+def _told(command: str, _vm: FakeQemu, client: Client) -> None:
+    client.send(f'{{"execute": "{command}"}}')
+
+
+def _status(vm: FakeQemu) -> int:
+    assert vm.popen is not None
+    return vm.popen.wait(WITHIN)
+
+
+def _left(vm: FakeQemu) -> Seen:
+    assert vm.qmp is not None
+    return {"pid file": there(vm.dir / "pid"), "QMP socket": there(vm.qmp)}
+
+
+def _ended(vm: FakeQemu) -> Seen:
+    """What there is to be seen of one that ends."""
+    return {
+        "exit status": _status(vm),
+        "standard error": complaints(vm.stderr, vm.dir),
+        "blocks lost": ranges(vm.disk.audit().lost),
+        **_left(vm),
+    }
+
+
+def asked_to_stop(ask: Ask, kind: Kind) -> Seen:
+    """In the middle of the flush: what has been said, what is on the disk; and then the end."""
+    vm = kind.held(HALF)
+    client = kind.client(vm)
+    ask(vm, client)
+    said = client.until("SHUTDOWN")
+    kind.reach(vm, HALF)
+    said += client.so_far()
+    seen: Seen = {
+        "QMP before the disk is flushed": said,
+        "blocks that would be lost in the middle": ranges(vm.disk.audit().lost),
+        "in the middle: files": _left(vm),
+    }
+    kind.release(vm)
+    return seen | {"QMP then": client.rest()} | _ended(vm)
+
+
+def asked_again(kind: Kind) -> Seen:
+    """Further requests in the middle of the flush."""
+    vm = kind.held(HALF)
+    client = kind.client(vm)
+    os.kill(vm.pid, signal.SIGTERM)
+    said = client.until("SHUTDOWN")
+    kind.reach(vm, HALF)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        os.kill(vm.pid, number)
+    client.send('{"execute": "query-status"}')
+    client.send('{"execute": "quit"}')
+    late = Client.of(vm.qmp)
+    kind.stack.callback(late.close)
+    late.send('{"execute": "qmp_capabilities"}')
+    said += client.so_far()
+    kind.release(vm)
+    return {
+        "QMP": [*said, *client.rest()],
+        "another client": late.rest(),
+        **_ended(vm),
+    }
+
+
+def shutdown_event_first(kind: Kind) -> Seen:
+    """When nothing is flushed yet."""
+    vm = kind.held(0)
+    client = kind.client(vm)
+    os.kill(vm.pid, signal.SIGTERM)
+    said = client.until("SHUTDOWN")
+    kind.reach(vm, 0)
+    seen: Seen = {
+        "QMP when no block is on the disk": said + client.so_far(),
+        "blocks lost by a SIGKILL now": ranges(vm.disk.audit().lost),
+    }
+    kind.release(vm)
+    return seen | {"QMP then": client.rest()} | _ended(vm)
+
+
+def killed_at(durable: int, kind: Kind) -> Seen:
+    """SIGKILL when so many blocks are on the disk."""
+    vm = kind.held(durable)
+    client = kind.client(vm)
+    os.kill(vm.pid, signal.SIGTERM)
+    kind.reach(vm, durable)
+    os.kill(vm.pid, signal.SIGKILL)
+    return {"QMP": client.rest(), **_ended(vm)}
+
+
+def killed_at_once(kind: Kind) -> Seen:
+    """SIGKILL without anything before it."""
+    vm = kind.vm()
+    client = kind.client(vm)
+    os.kill(vm.pid, signal.SIGKILL)
+    return {"QMP": client.rest(), **_ended(vm)}
+
+
+def quit_by_signal(number: int, kind: Kind) -> Seen:
+    """A signal that is no request: before the flush, and in it."""
+    seen: Seen = {}
+    for when in ("before the flush", "in the flush"):
+        vm = kind.endless()
+        # a core file is of use to nobody
+        resource.prlimit(vm.pid, resource.RLIMIT_CORE, (0, 0))
+        client = kind.client(vm)
+        said: list[str] = []
+        if when == "in the flush":
+            os.kill(vm.pid, signal.SIGTERM)
+            said = client.until("SHUTDOWN")
+            kind.await_flush(vm)
+        os.kill(vm.pid, number)
+        of: Seen = {"QMP": said + client.rest(), **_ended(vm)}
+        seen |= {f"{when}: {name}": value for name, value in of.items()}
+    return seen
+
+
+def conversation(kind: Kind) -> Seen:
+    """QMP while the VM runs."""
+    vm = kind.vm()
+    client = Client.of(vm.qmp)
+    kind.stack.callback(client.close)
+    seen: Seen = {"greeting": client.negotiate()}
+    for command in (
+        *("query-status", "stop", "stop", "query-status", "cont", "cont", "query-status"),
+        *("query-name", "system_reset", "query-status"),
+    ):
+        seen[f"{len(seen)}: {command}"] = client.ask(command)
+    client.send('{"execute": "quit"}')
+    return seen | {"quit": client.rest()} | _ended(vm)
+
+
+BAD_WORDS = (
+    '{"execute": "query-stats-of-mine"}',
+    '{"execute": "quit", "arguments": {"now": true}}',
+    '{"execute": "quit", "arguments": []}',
+    '{"execute": "quit", "id": 7, "more": 1}',
+    '{"execute": 1, "id": "x"}',
+    '{"arguments": {}}',
+    '{"execute": "qmp_capabilities"}',
+    '{"exec-oob": "query-status"}',
+    '{"execute": "query-status", "id": {"a": [1]}}',
+    "[1]",
+    "nonsense",
+)
+
+
+def misunderstandings(kind: Kind) -> Seen:
+    """What QMP says to what it does not understand."""
+    vm = kind.vm()
+    client = Client.of(vm.qmp)
+    kind.stack.callback(client.close)
+    client.greeted()
+    seen: Seen = {"quit, before qmp_capabilities": client.ask("quit")}
+    client.ask("qmp_capabilities")
+    seen |= {text: client.say(text) for text in BAD_WORDS}
+    client.send('{"execute": "quit"}')
+    return seen | {"quit": client.rest()} | _ended(vm)
+
+
+def _requests() -> dict[str, Callable[[Kind], Seen]]:
+    asks: dict[str, Ask] = {
+        number.name: partial(_signalled, number)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    }
+    asks["QMP quit"] = partial(_told, "quit")
+    return {name: partial(asked_to_stop, ask) for name, ask in asks.items()}
+
+
+#: By what is done to the VM.
+SCENARIOS: dict[str, Callable[[Kind], Seen]] = {
+    **_requests(),
+    "SIGTERM, seen before anything is flushed": shutdown_event_first,
+    "SIGTERM; in the flush SIGTERM, SIGINT, SIGHUP, QMP query-status and quit": asked_again,
+    "SIGQUIT": partial(quit_by_signal, signal.SIGQUIT),
+    "SIGKILL": killed_at_once,
+    "SIGTERM; SIGKILL when nothing is on the disk": partial(killed_at, 0),
+    "SIGTERM; SIGKILL when 5 of 16 blocks are on the disk": partial(killed_at, 5),
+    "SIGTERM; SIGKILL when 15 of 16 blocks are on the disk": partial(killed_at, 15),
+    "QMP while it runs": conversation,
+    "QMP that is not understood": misunderstandings,
+}

@@ -67,10 +67,16 @@ _NEEDS_JUMP = "judged under clock='jump' only: here time passes beside threads t
 
 #: What changes a domain.
 _CHANGES = ("begin()", "begin_job()", "end_job()", "clean_up()", "tear_down()")
+#: What everybody may do without the domain's lock.
+_UNGUARDED = ("lock", "ref()", "unref()")
 
 
 class _Domain(Domain):
-    """A domain of the model whose uses between two operations are seen by the search."""
+    """A domain of the model whose uses are seen by the search.
+
+    Under its lock they belong to the operation in which they are; whatever is done without the lock
+    is an operation of its own, before which others may come.
+    """
 
     __slots__ = ("_being_destroyed", "_bit", "_job")
 
@@ -81,14 +87,22 @@ class _Domain(Domain):
         self._guard = nullcontext()  # type: ignore[assignment]
 
     def _used(self, what: str) -> None:
-        task = current()
-        if task is not None:
-            # one reference more or less concerns nobody, the last one does
-            if what in _CHANGES or (what == "unref()" and self._refs <= 1):
-                task.touch(self._bit)
-            else:
-                task.look(self._bit)
+        # one reference more or less concerns nobody, the last one does
+        self._step("uses", what, what in _CHANGES or (what == "unref()" and self._refs <= 1))
         super()._used(what)
+
+    def _step(self, verb: str, what: str, changes: bool) -> None:  # noqa: FBT001 - of `_used` alone
+        task = current()
+        if task is None:
+            return
+        guarded = getattr(self._lock, "owner", task) is task
+        if not guarded and what not in _UNGUARDED:
+            named = f"{what} of domain {self.name}"
+            task.run.perform(task, verb, named, self._bit, reads=not changes)
+        elif changes:
+            task.touch(self._bit)
+        else:
+            task.look(self._bit)
 
     @property
     def being_destroyed(self) -> bool:
@@ -97,7 +111,7 @@ class _Domain(Domain):
 
     @being_destroyed.setter
     def being_destroyed(self, value: bool) -> None:
-        _touch(self._bit)
+        self._step("sets", "being_destroyed", changes=True)
         self._being_destroyed = value
 
     @property
@@ -107,14 +121,8 @@ class _Domain(Domain):
 
     @job.setter
     def job(self, value: str | None) -> None:
-        _touch(self._bit)
+        self._step("sets", "job", changes=True)
         self._job = value
-
-
-def _touch(bit: int) -> None:
-    task = current()
-    if task is not None:
-        task.touch(bit)
 
 
 class Notices:

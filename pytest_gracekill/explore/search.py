@@ -1,14 +1,18 @@
 """The searches in their order: few preemptions, then every order that matters, then at random.
 
-A search ends with its first failure, which is made short: of its choices those are kept without
-which it does not fail in the same words.
+Each is made under one clock after the other, so that what only the second one can show does not
+have to wait. What takes a preemption at each of several moments comes late in that order, but is
+seldom rare: a few schedules at random, early on, find it far sooner. A search ends with its first
+failure, which is made short: of its choices those are kept without which it does not fail in the
+same words.
 """
 
 from __future__ import annotations
 
 import gc
+import itertools
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -43,6 +47,11 @@ _COLLECTED = 64
 #: The shares of the time: for few preemptions, and of what is left then, for depth first.
 _BOUNDED = 0.25
 _DEPTH_FIRST = 0.7
+#: Schedules of a search without sleep sets: so many are cheap.
+_IN_FULL = 1_000
+#: Schedules at random under each clock, before those with a preemption; under *explore*, where
+#: there is more to see, twice as many.
+_SCOUTS = 16
 
 _monotonic = time.monotonic
 
@@ -62,7 +71,9 @@ class Coverage:
     """What was searched under one clock, and what has stopped it.
 
     ``bound``: every schedule with so many preemptions was run (-1: not even those with none).
-    ``complete``: every order of operations was. ``limit``: what has ended the search, else empty.
+    ``complete``: every order of operations was (``in_full``: also of those that have no object in
+    common; they matter where threads share something that is under no lock). ``limit``: what has
+    ended the search, else empty.
     """
 
     clock: Clock
@@ -70,6 +81,7 @@ class Coverage:
     pruned: int = 0
     bound: int = -1
     complete: bool = False
+    in_full: bool = False
     limit: str = ""
     seconds: float = 0.0
 
@@ -86,8 +98,29 @@ class Result:
         return sum(covered.schedules for covered in self.coverage)
 
 
+class _Front:
+    """The search under one clock: how far it has come. ``over``: there is nothing more to do."""
+
+    def __init__(self, clock: Clock, bound: int, seed: int) -> None:
+        self.covered = Coverage(clock=clock)
+        self.bounded = Bounded(bound)
+        self.scout = Pos(seed)
+        self.chances: Iterator[Pos | RandomWalk | Pct] = itertools.cycle(
+            (self.scout, RandomWalk(seed), Pct(seed))
+        )
+        self.over = False
+
+
 class _OverError(Exception):
-    """The search ends: a failure, a limit."""
+    """The search under a clock ends, and why."""
+
+
+class _TimeUpError(Exception):
+    """One of the searches has had its time."""
+
+
+class _FoundError(Exception):
+    """A schedule fails: that is all there was to find."""
 
 
 class Search:
@@ -117,23 +150,13 @@ class Search:
     # -- from outside
 
     def explore(self, clocks: tuple[Clock, ...]) -> Result:
-        """Search under each clock; both share the time."""
-        began = _monotonic()
+        """Search under each clock; they share the time."""
+        bound = 2 if self._preemptions is None else self._preemptions
+        fronts = [_Front(clock, bound, self._seed) for clock in clocks]
+        self.result.coverage = [front.covered for front in fronts]
         with self._running():
-            for place, clock in enumerate(clocks):
-                left = began + self._seconds - _monotonic()
-                self._deadline = _monotonic() + left / (len(clocks) - place)
-                covered = Coverage(clock=clock)
-                self.result.coverage.append(covered)
-                since = _monotonic()
-                try:
-                    self._search(covered)
-                except _OverError as over:
-                    covered.limit = str(over)
-                finally:
-                    covered.seconds = _monotonic() - since
-                if self.result.found and not self._everything:
-                    break
+            with suppress(_FoundError):
+                self._search(fronts, bound, _monotonic() + self._seconds)
             for number, found in enumerate(self.result.found):
                 self.result.found[number] = self._shrunk(found)
         return self.result
@@ -198,63 +221,90 @@ class Search:
             choices = {n: p.choice for n, p in enumerate(points) if p.choice != p.default}
             self.result.found.append(Found(covered.clock, choices, words, self.result.schedules))
             if not self._everything:
-                raise _OverError("")
+                raise _FoundError
 
     # -- the order of searches
 
-    def _search(self, covered: Coverage) -> None:
-        end = self._deadline
-        for share, search in (
-            (_BOUNDED, self._bounded),
-            (_DEPTH_FIRST, self._depth_first),
-            (1.0, self._at_random),
-        ):
-            self._deadline = _monotonic() + (end - _monotonic()) * share
+    def _search(self, fronts: list[_Front], bound: int, end: float) -> None:
+        began = _monotonic()
+        for level in range(bound + 1):
+            until = began + (end - began) * _BOUNDED
+            self._on_each(fronts, until, lambda front, level=level: self._level(front, level))  # type: ignore[misc]
+            if not level:
+                for _ in range(_SCOUTS):
+                    # the last one again
+                    self._on_each([*fronts, *fronts[1:]], until, self._scout)
+        began = _monotonic()
+        self._on_each(fronts, began + (end - began) * _DEPTH_FIRST, self._depth_first)
+        self._on_each(fronts, end, self._go_on_at_random)
+        for front in fronts:
+            short = self._preemptions is None or front.covered.bound < self._preemptions
+            if short and not front.over:
+                front.covered.limit = f"its {self._seconds:g} s were over"
+
+    def _on_each(
+        self, fronts: list[_Front], until: float, search: Callable[[_Front], None]
+    ) -> None:
+        """Search under each clock, where there is anything left to find; they share the time."""
+        at_work = [front for front in fronts if not front.over]
+        for place, front in enumerate(at_work):
+            since = _monotonic()
+            self._deadline = since + (until - since) / (len(at_work) - place)
             try:
-                search(covered)
-            except _TimeUpError as over:
-                limit = over
-            else:
-                if covered.complete:
-                    return
-        if self._preemptions is None or covered.bound < self._preemptions:
-            raise limit
+                search(front)
+            except _TimeUpError:
+                pass
+            except _OverError as over:
+                front.covered.limit, front.over = str(over), True
+            finally:
+                front.covered.seconds += _monotonic() - since
 
-    def _bounded(self, covered: Coverage) -> None:
-        bound = 2 if self._preemptions is None else self._preemptions
-        strategy = Bounded(bound)
-        while strategy.begin():
-            covered.bound = strategy.level - 1
-            self._time_left(covered)
-            run = self._run(strategy, covered.clock)
+    def _level(self, front: _Front, level: int) -> None:
+        strategy = front.bounded
+        while strategy.has_left(level):
+            self._time_left(front.covered)
+            strategy.begin()
+            run = self._run(strategy, front.covered.clock)
             strategy.finish(run)
-            self._check(run, covered, strategy.points)
-        covered.bound = bound
+            self._check(run, front.covered, strategy.points)
+        front.covered.bound = level
 
-    def _depth_first(self, covered: Coverage) -> None:
-        strategy = SleepSets()
-        while strategy.begin():
-            self._time_left(covered)
-            run = self._run(strategy, covered.clock)
+    def _depth_first(self, front: _Front) -> None:
+        covered = front.covered
+        # sleep sets know of what is simulated; what threads share beside it shows in full only
+        covered.in_full = self._every_order(front, SleepSets(reduce=False), _IN_FULL)
+        covered.complete = front.over = covered.in_full or self._every_order(front, SleepSets())
+
+    def _every_order(self, front: _Front, strategy: SleepSets, most: int | None = None) -> bool:
+        """Run them all; False: there are more."""
+        for _ in itertools.repeat(None) if most is None else range(most):
+            if not strategy.begin():
+                return True
+            self._time_left(front.covered)
+            run = self._run(strategy, front.covered.clock)
             strategy.finish(run)
-            self._check(run, covered, strategy.points)
-        covered.complete = True
+            self._check(run, front.covered, strategy.points)
+        return False
 
-    def _at_random(self, covered: Coverage) -> None:
-        strategies = [kind(self._seed) for kind in (RandomWalk, Pct, Pos)]
+    def _scout(self, front: _Front) -> None:
+        self._at_random(front, front.scout)
+
+    def _at_random(self, front: _Front, strategy: Pos | Pct | RandomWalk) -> None:
+        self._time_left(front.covered)
+        strategy.begin()
+        run = self._run(strategy, front.covered.clock)
+        self._check(run, front.covered, strategy.points)
+
+    def _go_on_at_random(self, front: _Front) -> None:
         while True:
-            for strategy in strategies:
-                self._time_left(covered)
-                strategy.begin()
-                run = self._run(strategy, covered.clock)
-                self._check(run, covered, strategy.points)
+            self._at_random(front, next(front.chances))
 
     def _time_left(self, covered: Coverage) -> None:
         left = self._deadline - _monotonic()
         if self._on_progress is not None:
             self._on_progress(covered, self.result.schedules, left)
         if left <= 0:
-            raise _TimeUpError(f"its {self._seconds:g} s were over")
+            raise _TimeUpError
 
     # -- a failure made short
 
@@ -291,7 +341,3 @@ class Search:
         strategy = Following(choices)
         run = self._run(strategy, found.clock)
         return not strategy.missed and self._scenario.words(run) == found.words
-
-
-class _TimeUpError(_OverError):
-    pass

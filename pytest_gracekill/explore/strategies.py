@@ -168,6 +168,10 @@ class Bounded:
             self.level += 1
         return False
 
+    def has_left(self, level: int) -> bool:
+        """Whether there are more with so many preemptions, or with fewer."""
+        return self._first or any(self._open[: level + 1])
+
     @property
     def points(self) -> list[Point]:
         """The points of the schedule that is run now."""

@@ -6,7 +6,7 @@ as new in each.
 
 from __future__ import annotations
 
-import threading
+import _thread
 from typing import TYPE_CHECKING
 
 from pytest_gracekill.explore.tasks import current
@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from pytest_gracekill.explore.tasks import Task
     from pytest_gracekill.witness.sites import Site
 
+
+# the real one, whatever is replaced
+_allocate_lock = _thread.allocate_lock
+_LONGEST = _thread.TIMEOUT_MAX
 
 #: How a lock is called that nobody has given a name.
 _UNNAMED = "lock-"
@@ -192,12 +196,6 @@ class RLock(Lock):
 
 
 def _check(*, blocking: bool, timeout: float) -> None:
-    """Raise what a lock of threading raises."""
-    if timeout == -1:
-        return
-    if not blocking:
-        raise ValueError("can't specify a timeout for a non-blocking call")
-    if timeout < 0:
-        raise ValueError("timeout value must be a non-negative number")
-    if timeout > threading.TIMEOUT_MAX:
-        raise OverflowError("timeout value is too large")
+    """Raise what a lock of threading raises, in its words, which are not those of each version."""
+    if timeout != -1 and (not blocking or timeout < 0 or timeout > _LONGEST):
+        _allocate_lock().acquire(blocking, timeout)

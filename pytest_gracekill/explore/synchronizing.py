@@ -83,7 +83,7 @@ def state_of(thing: Any, task: Task, value: Callable[[Any], int]) -> State:
     attributes = thing.__dict__
     if _STATE not in attributes:
         raise UsageError(
-            f"a {type(thing).__name__} that was made before the exploration is used in"
+            f"{_a(type(thing).__name__)} that was made before the exploration is used in"
             f" {task.name}: name it in locks=[(object, 'attribute')], or make it in the setup"
         )
     state = cast("State | None", attributes[_STATE])
@@ -91,6 +91,10 @@ def state_of(thing: Any, task: Task, value: Callable[[Any], int]) -> State:
         name = attributes.get("_gracekill_name") or f"{type(thing).__name__.lower()}"
         state = attributes[_STATE] = State(run, value(thing), name)
     return state
+
+
+def _a(name: str) -> str:
+    return f"{'an' if name[0] in 'AEIO' else 'a'} {name}"
 
 
 def _made(kind: type) -> Callable[..., None]:
@@ -164,7 +168,7 @@ def _condition(thing: Any, task: Task) -> tuple[State, Lock]:
     lock = thing._lock  # noqa: SLF001 - it has no other name
     if not isinstance(lock, Lock):
         raise UsageError(
-            f"a Condition over a {type(lock).__name__} that was made before the exploration is"
+            f"a Condition over {_a(type(lock).__name__)} that was made before the exploration is"
             f" used in {task.name}: name it in locks=[(object, 'attribute')]"
         )
     thing.__dict__.setdefault(_STATE, None)

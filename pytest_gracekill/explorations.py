@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pytest_gracekill.explore.exploration import Exploration
     from pytest_gracekill.explore.named import Named
     from pytest_gracekill.explore.run import Run
+    from pytest_gracekill.explore.search import Coverage
 
 #: What takes part beside the routine: what contenders do, and the acts of a trial as threads.
 EVERYBODY = tuple(dict.fromkeys((*KINDS, *ACTS)))
@@ -46,6 +47,7 @@ class Asking:
     number: int
     replay: Value
     deadline: float | None
+    on_progress: Callable[[Coverage, int, float], None] | None = None
 
     def asked(self) -> exploring.Asked:
         """The same as the search takes it."""
@@ -59,6 +61,7 @@ class Asking:
             replay=None if value is None else token.parse(str(value), self.replay.source),
             source=self.replay.source,
             left=left,
+            on_progress=self.on_progress,
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Protocol, TypeVar, cast
 
 import pytest
@@ -16,6 +16,7 @@ T = TypeVar("T")
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from pytest_gracekill.child.handle import FakeQemu
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from pytest_gracekill.choreography import Point
     from pytest_gracekill.explorations import Asking
     from pytest_gracekill.explore.exploration import Exploration
+    from pytest_gracekill.progress_line import ProgressLine
     from pytest_gracekill.report import Report
     from pytest_gracekill.routine.external import External
     from pytest_gracekill.routine.flags import KillFlags
@@ -43,6 +45,8 @@ DEADLINE = pytest.StashKey[float]()
 ORDER: pytest.StashKey[SessionOrder] = pytest.StashKey()
 #: The reports of this test's trials, in order.
 REPORTS = pytest.StashKey[list["Report"]]()
+#: The line on the terminal of this session; not there where it has none.
+LINE: pytest.StashKey[ProgressLine] = pytest.StashKey()
 #: The explorations of this test, in order; None stands for one that is still going on.
 EXPLORED = pytest.StashKey[list["Exploration | None"]]()
 
@@ -280,6 +284,7 @@ def gracekill(
     """
     _needs_linux()
     from pytest_gracekill import lab, trial  # noqa: PLC0415 - loaded when it is used
+    from pytest_gracekill.underway import TrialUnderway  # noqa: PLC0415
     from pytest_gracekill.witness.class_order import SessionOrder, TrialOrder  # noqa: PLC0415
 
     reports = request.node.stash.setdefault(REPORTS, [])
@@ -304,8 +309,10 @@ def gracekill(
         except UsageError as error:
             # the user's line is what is wrong, not ours
             raise error.with_traceback(None) from None
+        going_on = TrialUnderway()
         try:
-            report = lab.run(plan)
+            with telling(request, going_on):
+                report = lab.run(plan, going_on)
         except UnsupportedError as error:
             pytest.skip(error.what)
         except (UsageError, StartError) as error:
@@ -356,18 +363,22 @@ def _explorers(
     def explored(ask: Callable[[Asking], Exploration]) -> Exploration:
         __tracebackhide__ = True
         from pytest_gracekill import explorations, trial  # noqa: PLC0415 - loaded when it is used
+        from pytest_gracekill.underway import SearchUnderway  # noqa: PLC0415
 
         node, config = request.node, request.config
         so_far = node.stash.setdefault(EXPLORED, [])
         so_far.append(None)
+        going_on = SearchUnderway()
         asking = explorations.Asking(
             test=node.nodeid,
             number=len(so_far),
             replay=config.stash[SETTLED]["replay"],
             deadline=node.stash.get(DEADLINE, None),
+            on_progress=going_on.note if LINE in config.stash else None,
         )
         try:
-            found = so_far[asking.number - 1] = ask(asking)
+            with telling(request, going_on):
+                found = so_far[asking.number - 1] = ask(asking)
         except (UsageError, StartError) as error:
             # the user's line is what is wrong, not ours
             raise error.with_traceback(None) from error.__cause__
@@ -377,10 +388,16 @@ def _explorers(
         if config.stash[SETTLED]["save"].value is not None and found.failure is not None:
             name = f"exploration-{asking.number}"
             folder = trial.evidence_folder(root, node.nodeid, asking.number).with_name(name)
-            found.failure.save(folder, title=node.nodeid)
+            found.save(folder, title=node.nodeid)
         return found
 
     return explore, explore_threads
+
+
+def telling(request: pytest.FixtureRequest, going_on: object) -> AbstractContextManager[None]:
+    """Tell on the terminal what is going on, where there is one and it takes long."""
+    line = request.config.stash.get(LINE, None)
+    return nullcontext() if line is None else line.during(going_on.__str__)
 
 
 def routine_of(request: pytest.FixtureRequest) -> tuple[Callable[..., object] | External, str]:

@@ -26,6 +26,7 @@ from pytest_gracekill.routine.adapt import MANAGERS
 from pytest_gracekill.routine.flags import KillFlags
 from pytest_gracekill.routine.policy import KillPolicy
 from pytest_gracekill.routine.session import Session
+from pytest_gracekill.underway import TrialUnderway
 from pytest_gracekill.verdicts import judge
 from pytest_gracekill.verdicts.evidence import (
     REQUESTS,
@@ -54,9 +55,10 @@ START_WITHIN = 60.0
 END_WITHIN = 30.0
 
 
-def run(plan: Plan) -> Report:
+def run(plan: Plan, underway: TrialUnderway | None = None) -> Report:
     """Run one trial.
 
+    :param underway: is told what is going on.
     :raises StartError: the fake did not become ready.
     :raises UsageError: the adapter cannot be used so; nothing is left running.
     :raises KeyboardInterrupt: the user interrupted; the trial has been cleared away.
@@ -65,7 +67,8 @@ def run(plan: Plan) -> Report:
     __tracebackhide__ = True
     with ExitStack() as stack:
         stack.enter_context(_without_collector())
-        trial = _Trial(plan, Participants(plan, stack))
+        underway = underway or TrialUnderway()
+        trial = _Trial(plan, Participants(plan, stack), underway)
         trial.begin(stack)
         evidence = trial.call()
         failed = trial.end()
@@ -140,9 +143,10 @@ def offer(
 
 
 class _Trial:
-    def __init__(self, plan: Plan, who: Participants) -> None:
+    def __init__(self, plan: Plan, who: Participants, underway: TrialUnderway) -> None:
         self.plan = plan
         self.who = who
+        self._underway = underway
         policy = set() if plan.policy is None else {"policy", "grace", "timeout"}
         given = frozenset({"flags"} | policy)
         self._session = Session(plan.routine, who.unstarted, given)
@@ -178,6 +182,7 @@ class _Trial:
     def end(self) -> Exception | None:
         """Let the adapter clean up; returns what that has raised."""
         __tracebackhide__ = True
+        self._underway.begins("the adapter cleans up", seconds=min(END_WITHIN, self._allowed()))
         try:
             self._step("clean-up", END_WITHIN, self._session.end)
         except Exception as error:  # noqa: BLE001 - what the trial has found is told first
@@ -246,7 +251,11 @@ class _Trial:
         budget = self._budget()
         latest = time.monotonic() + max(budget, self._allowed())
         callers = Callers(self._session, who, number=plan.callers, budget=budget, latest=latest)
+        self._underway.begins("the routine runs", seconds=budget)
+        self._underway.has(who.started_vm)
         seen_by = callers.perform()
+        self._underway.begins("the routine has returned")
+        self._underway.has(who.started_vm)
         first, *others = seen_by
         if who.unstarted is not None and self._starts_in_the_call:
             self._was_started(who.unstarted, first)

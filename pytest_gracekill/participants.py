@@ -120,17 +120,18 @@ class Participants:
         return vm
 
     @property
-    def _started_vm(self) -> FakeQemu | None:
+    def started_vm(self) -> FakeQemu | None:
+        """The VM, if it has been started."""
         return self._vm if self.unstarted is None else self.unstarted.vm
 
     def vm_alive(self) -> bool:
         """Whether the VM runs now; one that nobody has started does not."""
-        vm = self._started_vm
+        vm = self.started_vm
         return vm is not None and vm.alive
 
     def note_end(self) -> None:
         """Have an end of the VM that has come by now on record, as one before the call."""
-        vm = self._started_vm
+        vm = self.started_vm
         if vm is not None and not vm.alive:
             vm.wait(TOLERANCE)
 
@@ -139,7 +140,7 @@ class Participants:
 
         How it ended is not asked for: a reaper may take its time to tell, and others wait here.
         """
-        vm = self._started_vm
+        vm = self.started_vm
         if vm is None:
             return True
         ended = select.poll()
@@ -171,7 +172,7 @@ class Participants:
 
     def kill_vm(self) -> None:
         """End everything that has the VM's mark."""
-        vm = self._started_vm
+        vm = self.started_vm
         if vm is not None:
             vm.kill()
         elif self.unstarted is not None:
@@ -179,7 +180,7 @@ class Participants:
 
     def _whose(self, pid: int) -> str | None:
         """What a process is to this trial: the VM, one of its helpers, or a stranger (None)."""
-        vm = self._started_vm
+        vm = self.started_vm
         if vm is not None:
             if pid == vm.pid:
                 # the pidfd tells whether this number still is the VM

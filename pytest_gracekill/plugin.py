@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
@@ -14,6 +15,7 @@ from pytest_gracekill.errors import UsageError
 from pytest_gracekill.fixtures import (
     DEADLINE,
     EXPLORED,
+    LINE,
     MARKER_HELP,
     NAMED,
     REPORTS,
@@ -25,12 +27,26 @@ from pytest_gracekill.fixtures import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Iterator
     from pathlib import Path
 
     import pytest_timeout
 
+    from pytest_gracekill.underway import CasesUnderway
+
+#: What the terminal can show, also of a worker of xdist, which has none itself.
+ENCODING: pytest.StashKey[str | None] = pytest.StashKey()
+#: How far the suite is, where that is told.
+CASES: pytest.StashKey[CasesUnderway] = pytest.StashKey()
+
 __all__ = ["fake_qemu", "gracekill", "kill_routine", "real_qemu"]
+
+
+class _Worker(Protocol):
+    """A worker of xdist, as its controller has it."""
+
+    config: pytest.Config
+    workerinput: dict[str, object]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -65,11 +81,20 @@ def pytest_configure(config: pytest.Config) -> None:
         )
     except UsageError as error:
         raise pytest.UsageError(f"gracekill: {error}") from None
+    own = getattr(sys.stdout, "encoding", None)
+    config.stash[ENCODING] = getattr(config, "workerinput", {}).get("gracekill_encoding", own)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: _Worker) -> None:
+    """A worker of xdist is told what the terminal can show."""
+    node.workerinput["gracekill_encoding"] = node.config.stash[ENCODING]
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Find the routine that was named from outside, once: each test would tell the same error."""
+    _open_line(session.config)
     settled = session.config.stash[SETTLED]
     if settled["routine"].value is None and settled["stop"].value is None:
         return
@@ -81,6 +106,55 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         )
     except UsageError as error:
         raise pytest.UsageError(f"gracekill: {error}") from None
+
+
+def _open_line(config: pytest.Config) -> None:
+    """Have the line on the terminal, where this process writes to one by itself."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None or not reporter.isatty or hasattr(config, "workerinput"):
+        return
+    live = config.pluginmanager.hasplugin("logging-plugin") and (
+        config.getoption("log_cli_level") is not None or config.getini("log_cli")
+    )
+    if live or config.pluginmanager.hasplugin("dsession"):
+        # somebody else writes there whenever it likes
+        return
+    from pytest_gracekill.progress_line import on_terminal  # noqa: PLC0415 - for a terminal only
+
+    line = on_terminal(os.environ, captured=config.getoption("capture") != "no")
+    if line is not None:
+        config.stash[LINE] = line
+        config.add_cleanup(line.close)
+
+
+def pytest_enter_pdb(config: pytest.Config) -> None:
+    """A debugger has the terminal to itself."""
+    if LINE in config.stash:
+        config.stash[LINE].pause()
+
+
+def pytest_leave_pdb(config: pytest.Config) -> None:
+    """And gives it back."""
+    if LINE in config.stash:
+        config.stash[LINE].resume()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """Tell how far the suite is, while a case takes long."""
+    line = item.config.stash.get(LINE, None)
+    if line is None or not cases.is_case(getattr(item, "function", None)):
+        return (yield)
+    from pytest_gracekill.underway import CasesUnderway  # noqa: PLC0415 - for a terminal only
+
+    suite = item.config.stash.setdefault(CASES, CasesUnderway())
+    every = [i for i in item.session.items if cases.is_case(getattr(i, "function", None))]
+    suite.begins(item.name.removeprefix("test_"), len(every))
+    with line.during(suite.__str__, since=suite.began):
+        try:
+            return (yield)
+        finally:
+            suite.done += 1
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
@@ -123,17 +197,34 @@ def pytest_runtest_makereport(
         return report
     # only a failure with a traceback has sections; pytest names its class nowhere in public
     addsection = getattr(report.longrepr, "addsection", None)
-    shown = str(call.excinfo.value)
-    for trial in item.stash.get(REPORTS, []):
-        # what check() has raised has the table already, a mere repr only the headline
-        first_row = str(trial).splitlines()[1]
-        if addsection is not None and not trial.ok and first_row not in shown:
-            addsection("gracekill", str(trial))
-    for explored in item.stash.get(EXPLORED, []):
-        ok = explored is None or explored.status == "exhausted"
-        if addsection is not None and not ok and str(explored) not in shown:
-            addsection("gracekill", str(explored))
+    if addsection is not None:
+        for title, text in _sections(item, str(call.excinfo.value)):
+            addsection(title, text)
     return report
+
+
+def _sections(item: pytest.Item, shown: str) -> Iterator[tuple[str, str]]:
+    """What a failure's text has beside what was ``shown`` by its exception."""
+    trials, explored = item.stash.get(REPORTS, []), item.stash.get(EXPLORED, [])
+    for trial in trials:
+        # what check() has raised has the table already, a mere repr only the headline
+        if not trial.ok and str(trial).splitlines()[1] not in shown:
+            yield "gracekill", str(trial)
+    for found in explored:
+        if found is not None and found.status != "exhausted" and str(found) not in shown:
+            yield "gracekill", str(found)
+    if _draws(item.config):
+        from pytest_gracekill import timelines  # noqa: PLC0415 - for a failure only
+
+        failed = timelines.failed(trials, explored)
+        for drawn in timelines.drawn(failed, item.config.stash[ENCODING]):
+            yield "gracekill timeline", drawn
+
+
+def _draws(config: pytest.Config) -> bool:
+    """Whether a failure's text has the timeline."""
+    asked = config.stash[SETTLED]["timeline"].value
+    return bool(asked) or config.get_verbosity() > 0
 
 
 @pytest.hookimpl(trylast=True)

@@ -258,6 +258,16 @@ SETTINGS = {
             check=_optional(_token),
         ),
         Setting(
+            name="timeline",
+            default=False,
+            metavar="BOOL",
+            help="a failing trial is drawn as a timeline in the text of its failure, in 20 lines;"
+            " so it is with -v",
+            parse=lambda text: _TRUTH.get(text.strip().lower(), text),
+            check=_truth,
+            switches={"--gracekill-timeline": True},
+        ),
+        Setting(
             name="save",
             default=None,
             metavar="DIR[=all]",
@@ -271,7 +281,7 @@ SETTINGS = {
 
 
 #: What concerns the session, and is no argument of a trial.
-SESSION_ONLY = frozenset(("routine", "stop", "save", "require_qemu", "replay"))
+SESSION_ONLY = frozenset(("routine", "stop", "save", "require_qemu", "replay", "timeline"))
 
 
 def parsed(setting: Setting, text: str, source: str) -> Value:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 if TYPE_CHECKING:
     from pytest_gracekill.explore.run import Step
     from pytest_gracekill.report import Report
+
+#: The file with the text of an exploration.
+TEXT = "exploration.txt"
 
 Status: TypeAlias = Literal["failed", "exhausted", "incomplete"]
 
@@ -87,3 +91,17 @@ class Exploration:
         __tracebackhide__ = True
         if self.status != "exhausted":
             raise AssertionError(str(self))
+
+    def save(self, directory: str | Path, *, title: str = "") -> Path:
+        """Write the evidence of the failing schedule as a report does, with the text beside it.
+
+        ``exploration.txt`` has the schedule as steps, and the line that replays it. Of further
+        failures each has a folder of its own within. Returns the directory.
+        """
+        folder = Path(directory)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / TEXT).write_text(f"{self}\n", encoding="utf-8")
+        for number, failure in enumerate(self.failures, start=1):
+            own = folder if number == 1 else folder / f"failure-{number}"
+            failure.report.save(own, title=title)
+        return folder

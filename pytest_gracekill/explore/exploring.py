@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
@@ -104,7 +105,7 @@ def explore(
         seconds=seconds,
         seed=limits.seed,
         everything=limits.all_failures,
-        on_progress=asked.on_progress,
+        on_progress=_until_the_end(asked.on_progress, time.monotonic() + seconds),
     )
     with named.simulated():
         if asked.replay is not None and asked.replay.number == asked.number:
@@ -112,6 +113,16 @@ def explore(
         result = search.explore(CLOCKS[limits.clock])
         failures = tuple(_failure(search, scenario, found, asked) for found in result.found)
     return _exploration(result, scenario, failures, asked)
+
+
+def _until_the_end(
+    on_progress: Callable[[Coverage, int, float], None] | None, end: float
+) -> Callable[[Coverage, int, float], None] | None:
+    """The same, told how many seconds all of it has left, not one of its searches."""
+    if on_progress is None:
+        return None
+    tell = on_progress  # it is not None where it is called
+    return lambda covered, schedules, _: tell(covered, schedules, end - time.monotonic())
 
 
 def _exploration(

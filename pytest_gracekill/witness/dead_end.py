@@ -42,7 +42,12 @@ PATIENCE = 0.5
 _PACKAGE = Path(__file__).parents[1]
 _WATCHING = frozenset(
     str(_PACKAGE / name)
-    for name in ("child/ending.py", "child/unstarted.py", "witness/watchdog.py")
+    for name in (
+        "child/ending.py",
+        "child/unstarted.py",
+        "witness/watchdog.py",
+        "progress_line.py",
+    )
 )
 _INFRASTRUCTURE = ("execnet", "pytest_timeout", "xdist")
 #: Handlers that notify nobody, by the package that has them.

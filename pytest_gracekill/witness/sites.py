@@ -95,7 +95,9 @@ _CALLERS = (
     str(_EXPLORE / "kill_scenario.py"),
     str(_EXPLORE / "threads_scenario.py"),
 )
-_WATCHING = tuple(f"gracekill:{role}-" for role in ("watchdog", "exit", "start", "pulse"))
+_WATCHING = tuple(
+    f"gracekill:{role}-" for role in ("watchdog", "exit", "start", "pulse", "terminal")
+)
 # two threads that switch the collector off and on must not take turns
 _collector = threading.RLock()
 # a routine's thread that is held for an act is in the last of these

@@ -1,0 +1,121 @@
+"""What is going on at the moment, in a few words, for whoever waits for it.
+
+Written by what is going on, read from another thread: nothing here is locked, and what is told may
+be a moment old.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pytest_gracekill.child.handle import FakeQemu
+    from pytest_gracekill.explore.search import Coverage
+
+
+class Flushed:
+    """How many blocks a VM has flushed, by what its journal has got since the last look."""
+
+    def __init__(self, journal: Path) -> None:
+        self._journal = journal
+        self._read = 0
+        self.asked = False
+        self.begun = False
+        self.blocks = 0
+
+    def look(self) -> None:
+        """Read on."""
+        try:
+            with self._journal.open("rb") as file:
+                file.seek(self._read)
+                data = file.read()
+        except OSError:
+            return
+        # a line that is still being written comes with the next look
+        whole = data[: data.rfind(b"\n") + 1]
+        self._read += len(whole)
+        for line in whole.splitlines():
+            if b'"flush_begin"' in line:
+                self.begun, self.blocks = True, 0
+            elif b'"block"' in line and self.begun:
+                self.blocks += 1
+
+
+@dataclass(slots=True)
+class TrialUnderway:
+    """A trial: its phase, how far the flush is, how long the phase may last.
+
+    ``until``: when it is cut off, in CLOCK_MONOTONIC seconds.
+    """
+
+    phase: str = "the VM starts"
+    until: float | None = None
+    _vm: FakeQemu | None = field(default=None, init=False)
+    _flushed: Flushed | None = field(default=None, init=False)
+
+    def begins(self, phase: str, *, seconds: float | None = None) -> None:
+        """The next phase has begun; ``seconds`` are what it has at most."""
+        self.phase = phase
+        self.until = None if seconds is None else time.monotonic() + seconds
+
+    def has(self, vm: FakeQemu | None) -> None:
+        """The VM is there."""
+        if vm is not None and vm is not self._vm:
+            self._vm, self._flushed = vm, Flushed(vm.journal.path)
+
+    def __str__(self) -> str:
+        told = [self.phase]
+        vm, flushed = self._vm, self._flushed
+        if vm is not None and flushed is not None:
+            flushed.look()
+            if flushed.begun:
+                done = min(flushed.blocks, vm.knobs.blocks)
+                told.append(f"flushed {done} of {vm.knobs.blocks} blocks")
+        if self.until is not None:
+            told.append(f"{max(self.until - time.monotonic(), 0.0):.0f} s left")
+        return ", ".join(told)
+
+
+@dataclass(slots=True)
+class SearchUnderway:
+    """An exploration: schedules, how many a second, what is covered, how long it may last."""
+
+    began: float = field(default_factory=time.monotonic)
+    _told: tuple[str, bool, int, int, float] = field(default=("", False, -1, 0, 0.0), init=False)
+
+    def note(self, covered: Coverage, schedules: int, left: float) -> None:
+        """How far it is now: called before each schedule."""
+        self._told = covered.clock, covered.complete, covered.bound, schedules, left
+
+    def __str__(self) -> str:
+        clock, _, bound, schedules, left = self._told
+        if not clock:
+            return "explores"
+        rate = schedules / max(time.monotonic() - self.began, 1e-3)
+        told = f"explores, clock {clock}, {schedules} schedules, {rate:.0f}/s"
+        if bound >= 0:
+            told += f", every one with {bound} preemption{'' if bound == 1 else 's'} or less"
+        return f"{told}, {max(left, 0.0):.0f} s left"
+
+
+@dataclass(slots=True)
+class CasesUnderway:
+    """The suite: how many of its cases are done, and which one is not."""
+
+    of: int = 0
+    done: int = 0
+    case: str = ""
+    began: float | None = None
+
+    def begins(self, case: str, of: int) -> None:
+        """A case begins."""
+        self.case, self.of = case, of
+        if self.began is None:
+            self.began = time.monotonic()
+
+    def __str__(self) -> str:
+        return f"{self.done} of {self.of} cases done, {self.case}"

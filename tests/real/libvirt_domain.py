@@ -138,7 +138,7 @@ def start_real(daemon: Libvirtd) -> Callable[[RealChild], object]:
 
     def start(child: RealChild) -> None:
         with contextlib.closing(daemon.connect()) as connection:
-            # paused: it has nothing to do, and would do that all the time
+            # paused: its firmware would set the disk up without a write cache, as no guest does
             connection.createXML(of_real(daemon, SAME, child), libvirt.VIR_DOMAIN_START_PAUSED)
 
     return start

@@ -6,7 +6,9 @@ for us, and becomes QEMU. Any other one (`-version`, what libvirt asks of a bina
 it stands. The monitor is a client of a socket of ours, so that nobody has to look for it; both
 sockets' files are taken away as soon as QEMU is connected.
 
-It cannot see what the manager keeps apart: QEMU's standard output and error come to our folder.
+A monitor that the manager has at QEMU's standard input and output, as labgrid, it has as before
+(`program/stdio.py`). It cannot see what the manager keeps apart: what else QEMU says there, and its
+standard error, come to our folder.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from typing import TYPE_CHECKING
 from pytest_gracekill.errors import StartError, UsageError
 
 from . import programfile, real_image, real_launch, real_programs
+from .journal import Journal
 from .launch import LONGEST_SOCKET_PATH, READY_WITHIN, Launched, Prepared, open_vm
 from .nbd import NbdServer
 from .real_guest import ByMonitor
@@ -44,9 +47,11 @@ import os, sys
 command = [{program!r}, *sys.argv[1:]]
 if not any({disk!r} in word for word in command):
     os.execv(command[0], command)
+sys.path.insert(0, {child!r})
+from program.stdio import moved
+command = moved(command, {folder!r})
 for number, name in ((1, {stdout!r}), (2, {stderr!r})):
     os.dup2(os.open(name, os.O_WRONLY | os.O_APPEND), number)
-sys.path.insert(0, {child!r})
 from program.exec_qemu import main
 from program.configuration import Configuration
 del sys.path[0]
@@ -142,6 +147,7 @@ class _Managed:
                 greeting = monitor.greet(deadline)
                 guest = ByMonitor(monitor, self._dir / "stdout", self._drive(monitor, deadline))
                 real_launch.make_dirty(self._knobs, guest, record, deadline)
+                self._check_unflushed(journal)
             except OSError as error:
                 raise StartError(real_launch.account(str(error), self._dir)) from error
         at.unlink()
@@ -184,6 +190,7 @@ class _Managed:
             shebang=programfile.shebang(),
             program=self._qemu,
             disk=str(self._sockets / "nbd"),
+            folder=str(self._dir),
             stdout=str(self._dir / "stdout"),
             stderr=str(self._dir / "stderr"),
             child=str(Path(__file__).parent),
@@ -217,6 +224,22 @@ class _Managed:
                 " another process, which is not followed"
             )
         return pid, pidfd
+
+    def _check_unflushed(self, journal: Path) -> None:
+        """:raises OSError: a write went to the disk at once, so that none of it can be lost."""
+        entries = Journal(journal).entries()
+        through = [
+            entry
+            for entry in entries
+            if entry.event == "block" and entry.number("index") >= self._knobs.flushed
+        ]
+        if through:
+            raise OSError(
+                f"{len(through)} of {self._knobs.blocks - self._knobs.flushed} writes were flushed"
+                " at once: the disk is written through, by cache=writethrough, or because the"
+                " firmware has set its device up without a write cache, as SeaBIOS does with"
+                " virtio; give it no device, or do not let the guest run (-S)"
+            )
 
     def _drive(self, monitor: Monitor, deadline: float) -> str:
         """Our disk as QEMU's monitor knows it: a device, or a block node that no device has.

@@ -197,6 +197,60 @@ def test_a_disk_of_the_wrong_format(real_qemu: StartReal) -> None:
         real_qemu(start=manager)
 
 
+def test_a_disk_that_is_written_through(real_qemu: StartReal) -> None:
+    class Through(Manager):
+        def __call__(self, child: RealChild) -> None:
+            disk = f"if=none,id=mine,format=qcow2,cache=writethrough,file=nbd:unix:{child.disk}"
+            device = ("-device", "virtio-blk-pci,drive=mine")
+            small = ("-machine", "q35", "-accel", "tcg", "-S", "-display", "none", "-nodefaults")
+            self.run(child, *small, "-drive", disk, *device)
+
+    manager = Through()
+    with nothing_left(manager), pytest.raises(StartError, match="64 of 64 writes were flushed at"):
+        real_qemu(start=manager)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("-qmp", "stdio"),
+        ("--qmp", "stdio"),
+        ("-chardev", "stdio,id=q", "-mon", "chardev=q,mode=control"),
+    ],
+    ids=" ".join,
+)
+def test_a_monitor_at_standard_input_and_output(
+    real_qemu: StartReal, gracekill: Judge, options: tuple[str, ...]
+) -> None:
+    """It is the manager's, and has nothing of what else QEMU says there."""
+    said: list[str] = []
+
+    class Talks(Manager):
+        def __call__(self, child: RealChild) -> None:
+            self.child = child
+            command = [child.program, *SMALL, *options, *drive(child)]
+            pipe = subprocess.PIPE
+            process = subprocess.Popen(command, stdin=pipe, stdout=pipe, start_new_session=True)
+            self._process = process
+            assert process.stdin is not None
+            assert process.stdout is not None
+            said.append(process.stdout.readline().decode())
+            process.stdin.write(b"{'execute': 'qmp_capabilities'}")
+            process.stdin.flush()
+
+        def ask(self, pid: int) -> None:  # noqa: ARG002 - says what it is
+            assert self._process is not None
+            rest, _ = self._process.communicate(b"{'execute': 'quit'}", timeout=30)
+            said.extend(rest.decode().splitlines())
+
+    manager = Talks()
+    report = gracekill(manager.ask, vm=real_qemu(start=manager, flush_time=0.3))
+    report.check()
+    assert [next(iter(json.loads(line))) for line in said] == [
+        *("QMP", "return", "timestamp", "return")
+    ]
+
+
 def test_one_that_daemonises(real_qemu: StartReal) -> None:
     class Daemonised(Manager):
         def __call__(self, child: RealChild) -> None:

@@ -97,8 +97,10 @@ def _claimed_signal(evidence: Evidence) -> tuple[str, str, str] | None:
         return None
     if by_kill == (claimed == SIGKILL):
         return None
+    signum, at_ns = evidence.exit.signal, round(evidence.exit.at * 1e9)
+    how = f"exited {evidence.exit.code}" if signum is None else f"ended by {signal_name(signum)}"
     return (
         "LIED",
-        f"it claims {signal_name(claimed)}, the VM {evidence.exit}",
+        f"it claims {signal_name(claimed)}; the VM {how} at {evidence.stamp(at_ns)}",
         "report SIGKILL only when it was sent, and only when the VM had not exited before",
     )

@@ -3,7 +3,7 @@
 from pytest_gracekill import Domain, Driver, KillFlags, KillResult, process_kill
 
 CAUGHT = {"outcome": "LIED"}
-NAMES = "it claims SIGKILL"
+NAMES = "it claims SIGKILL; the VM exited 0 at t+"
 TRIAL = {"flush_time": 0.1, "flags": KillFlags.FORCE}
 
 

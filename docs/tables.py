@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 import pytest_gracekill
-from docs import agreement, cases, flaws, real_libvirt, todays_tools
+from docs import agreement, cases, exhibits, flaws, real_libvirt, todays_tools
 from docs.docstrings import described, markdown, shown
 from pytest_gracekill import settings, verdicts
 from pytest_gracekill.arguments import DEFAULTS
@@ -209,7 +209,11 @@ def judged() -> str:
         asks = markdown(inspect.getdoc(import_module(f"{verdicts.__name__}.{name}")))
         broken = markdown(inspect.getdoc(verdicts.JUDGES[name]))
         words = _table(
-            ("word", "meaning"), ((f"`{word}`", text) for word, text in WORDS[name].items())
+            ("word", "meaning", "seen"),
+            (
+                (f"`{word}`", text, f"[picture](gallery/{exhibits.slug(word)}.md)")
+                for word, text in WORDS[name].items()
+            ),
         )
         sections.append(f"### `{name}`\n\n{asks}\n\n{broken}\n\n{words}")
     return "\n\n".join(sections)

@@ -5,6 +5,8 @@ from pytest_gracekill import Domain, Driver, KillFlags, KillPolicy, KillResult, 
 CAUGHT = {"locks": "HELD OVER WAIT", "progress": "STALLED"}
 NAMES = "domain vm held"
 TRIAL = {"flush_time": 0.5, "flags": KillFlags.FORCE, "contenders": ("other", "other", "same")}
+EXPLORE = {"flags": KillFlags.FORCE, "flush_time": 3.0, "contenders": "same"}
+EXPLORED = {"locks": "HELD OVER WAIT", "progress": "STALLED"}
 
 
 def destroy(driver: Driver, domain: Domain, flags: KillFlags) -> KillResult:

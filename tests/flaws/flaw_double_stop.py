@@ -5,6 +5,8 @@ from pytest_gracekill import Domain, Driver, KillFlags, KillResult, process_kill
 CAUGHT = {"identity": "TWICE"}
 NAMES = ("cleaned up domain vm again after", "{line}")
 TRIAL = {"flush_time": 0.3, "flags": KillFlags.FORCE, "callers": 2, "contenders": ("other", "same")}
+EXPLORE = {"flags": KillFlags.FORCE, "flush_time": 0.1, "contenders": "same", "callers": 2}
+EXPLORED = {"identity": "TWICE"}
 
 
 def destroy(driver: Driver, domain: Domain, flags: KillFlags) -> KillResult:

@@ -10,6 +10,8 @@ TRIAL = {
     "contenders": ("other", "same"),
     "at": {"before the relock": "eof"},
 }
+EXPLORE = {"flags": KillFlags.FORCE, "flush_time": 0.1, "contenders": "eof"}
+EXPLORED = {"identity": "TWICE"}
 
 
 def destroy(driver: Driver, domain: Domain, flags: KillFlags) -> KillResult:

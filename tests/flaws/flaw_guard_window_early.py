@@ -14,6 +14,8 @@ TRIAL = {
     "contenders": ("other", "same"),
     "at": {"before the relock": "eof"},
 }
+EXPLORE = {"flags": KillFlags.FORCE, "flush_time": 0.1, "contenders": "eof"}
+EXPLORED = {"identity": "TWICE"}
 
 
 def _kill(driver: Driver, domain: Domain) -> bool:

@@ -14,6 +14,8 @@ TRIAL = {
     "contenders": ("other", "same"),
     "at": {"unlocked": "eof"},
 }
+EXPLORE = {"flags": KillFlags.FORCE, "flush_time": 0.1, "contenders": "eof"}
+EXPLORED = {"identity": "TWICE"}
 
 
 def destroy(driver: Driver, domain: Domain, flags: KillFlags) -> bool:

@@ -9,6 +9,8 @@ from pytest_gracekill import Domain, Driver, KillFlags, KillResult, process_kill
 CAUGHT = {"promptness": "HUNG"}
 NAMES = "{line}"
 TRIAL = {"flush_time": 0.05, "flags": KillFlags.FORCE, "budget": 1.0}
+EXPLORE = {"flags": KillFlags.FORCE, "flush_time": 0.1, "contenders": ()}
+EXPLORED = {"deadlock": "DEADLOCK"}
 
 
 def _deliver_events(domain: Domain, pidfd: int) -> None:

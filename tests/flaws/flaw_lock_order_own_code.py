@@ -31,6 +31,8 @@ TRIAL = {
     "contend": [_snapshot, _attach],
     "locks": [(_images, "lock"), (_networks, "lock")],
 }
+EXPLORE = {**TRIAL, "flush_time": 0.1}
+EXPLORED = {"deadlock": "DEADLOCK"}
 
 
 def stop(pid: int) -> bool:

@@ -5,6 +5,8 @@ from pytest_gracekill import Domain, Driver, KillFlags, KillPolicy, KillResult, 
 CAUGHT = {"deadlock": ("DEADLOCK", "LOCK ORDER")}
 NAMES = "{line}"
 TRIAL = {"flush_time": 0.1, "flags": KillFlags.FORCE}
+EXPLORE = {"flags": KillFlags.FORCE, "flush_time": 0.1, "contenders": "same"}
+EXPLORED = {"deadlock": "DEADLOCK"}
 
 
 def destroy(driver: Driver, domain: Domain, flags: KillFlags) -> KillResult:

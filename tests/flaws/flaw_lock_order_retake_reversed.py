@@ -9,6 +9,8 @@ from pytest_gracekill import Domain, Driver, KillFlags
 CAUGHT = {"deadlock": ("DEADLOCK", "LOCK ORDER")}
 NAMES = "{line}"
 TRIAL = {"flush_time": 0.2, "flags": KillFlags.FORCE}
+EXPLORE = {"flags": KillFlags.FORCE, "flush_time": 0.1, "contenders": "same"}
+EXPLORED = {"deadlock": "DEADLOCK"}
 
 
 def destroy(driver: Driver, domain: Domain, flags: KillFlags) -> bool:

@@ -28,6 +28,9 @@ TRIAL = {
     "budget": 1.0,
     "at": {"unlocked": _await_the_waiter, "before the relock": _await_the_waiter},
 }
+EXPLORE = {"flags": KillFlags.FORCE, "flush_time": 0.1, "contenders": "same", "callers": 2}
+EXPLORED = {"deadlock": "DEADLOCK"}
+LOCKS = ("_changed",)
 
 
 def _join(driver: Driver, domain: Domain) -> bool:

@@ -27,6 +27,9 @@ TRIAL = {
     "budget": 1.0,
     "at": {"unlocked": _monitor_is_faster},
 }
+EXPLORE = {"flags": KillFlags.FORCE, "flush_time": 0.1, "contenders": ("same", "other")}
+EXPLORED = {"deadlock": "DEADLOCK"}
+LOCKS = ("_stopped",)
 
 
 def destroy(driver: Driver, domain: Domain, flags: KillFlags) -> KillResult:

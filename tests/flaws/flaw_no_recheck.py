@@ -9,6 +9,8 @@ from pytest_gracekill import Domain, Driver, KillFlags
 CAUGHT = {"identity": "WRONG VM"}
 NAMES = ("SIGKILL to the VM that was started meanwhile", "{line}")
 TRIAL = {"on_term": "ignore", "flags": KillFlags.FORCE, "at": {"before the relock": "restart"}}
+EXPLORE = {"flags": KillFlags.FORCE, "on_term": "ignore", "contenders": "restart"}
+EXPLORED = {"identity": "WRONG VM"}
 
 
 def _wait(pidfd: int, seconds: float) -> bool:

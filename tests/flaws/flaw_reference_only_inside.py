@@ -5,6 +5,8 @@ from pytest_gracekill import Domain, Driver, KillFlags, KillResult, process_kill
 CAUGHT = {"identity": "FREED"}
 NAMES = "{line}"
 TRIAL = {"flush_time": 0.1, "flags": KillFlags.FORCE, "at": {"before the relock": "undefine"}}
+EXPLORE = {"flags": KillFlags.FORCE, "flush_time": 0.1, "contenders": "undefine"}
+EXPLORED = {"identity": "FREED"}
 
 
 def destroy(driver: Driver, domain: Domain, flags: KillFlags) -> KillResult:

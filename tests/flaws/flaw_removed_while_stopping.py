@@ -15,6 +15,8 @@ TRIAL = {
     "flags": KillFlags.FORCE,
     "at": {"before the relock": "undefine"},
 }
+EXPLORE = {**TRIAL, "at": {}, "contenders": "undefine"}
+EXPLORED = {"outcome": "RAISED"}
 
 
 def _await_reaped(pid: int) -> None:

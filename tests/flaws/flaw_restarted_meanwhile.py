@@ -5,6 +5,8 @@ from pytest_gracekill import Domain, Driver, KillFlags, KillResult, process_kill
 CAUGHT = {"identity": "WRONG VM"}
 NAMES = ("cleaned up the VM that was started meanwhile", "{line}")
 TRIAL = {"flush_time": 0.1, "flags": KillFlags.FORCE, "at": {"before the relock": "restart"}}
+EXPLORE = {"flags": KillFlags.FORCE, "flush_time": 0.1, "contenders": "restart"}
+EXPLORED = {"identity": "WRONG VM"}
 
 
 def destroy(driver: Driver, domain: Domain, flags: KillFlags) -> KillResult:

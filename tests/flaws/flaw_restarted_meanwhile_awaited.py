@@ -13,6 +13,8 @@ TRIAL = {
     "budget": 0.7,
     "at": {"unlocked": "restart"},
 }
+EXPLORE = {**TRIAL, "at": {}, "contenders": ("eof", "restart")}
+EXPLORED = {"promptness": "HUNG"}
 
 
 def destroy(driver: Driver, domain: Domain, flags: KillFlags) -> KillResult:

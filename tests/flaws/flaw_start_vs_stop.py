@@ -17,6 +17,8 @@ def _start(driver: Driver, domain: Domain) -> None:
 CAUGHT = {"identity": "WRONG VM"}
 NAMES = "cleaned up the VM that was started meanwhile"
 TRIAL = {"flush_time": 0.1, "flags": KillFlags.FORCE, "at": {"unlocked": _start}}
+EXPLORE = {"flags": KillFlags.FORCE, "flush_time": 0.1, "contenders": "restart"}
+EXPLORED = {"identity": "WRONG VM"}
 
 
 def destroy(driver: Driver, domain: Domain, flags: KillFlags) -> KillResult:

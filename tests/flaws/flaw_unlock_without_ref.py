@@ -9,6 +9,8 @@ from pytest_gracekill import Domain, Driver, KillFlags
 CAUGHT = {"identity": "FREED"}
 NAMES = ("used domain vm (lock) after its last reference was dropped", "in destroy")
 TRIAL = {"flush_time": 0.1, "flags": KillFlags.FORCE, "at": {"unlocked": "undefine"}}
+EXPLORE = {"flags": KillFlags.FORCE, "flush_time": 0.1, "contenders": "undefine"}
+EXPLORED = {"identity": "FREED"}
 
 
 def destroy(driver: Driver, domain: Domain, flags: KillFlags) -> bool:

@@ -4,7 +4,8 @@ One file a routine: ``flaw_MODE.py`` has the wrong line marked with ``# FLAW mod
 (verdict -> word, or words of which one must be there) and ``TRIAL`` (arguments of the trial), and
 may have ``NAMES`` (what the evidence of these verdicts says; ``{line}`` is the marked line) and
 ``WITHIN`` (a context around the call, made of the VM's journal); ``APART`` puts the trial into a
-pid namespace of its own. ``FLAW_ATTEMPTS`` in the environment says how often each is to be caught.
+pid namespace of its own. ``EXPLORE`` and ``EXPLORED`` are for test_flaws_explored.py.
+``FLAW_ATTEMPTS`` in the environment says how often each is to be caught.
 """
 
 from __future__ import annotations

@@ -155,6 +155,14 @@ def check_reachable(
         looker.look_at_function(function)
 
 
+def check_made(state: object, source: str) -> None:
+    """Look for real locks in what was made for an exploration: nobody would ever wait for one.
+
+    :raises UsageError: it says where one is, and how it comes to be simulated.
+    """
+    _MadeLooker(set(), source).look_at(state)
+
+
 class _Looker:
     def __init__(self, known: set[int], source: str) -> None:
         self._known = known
@@ -222,6 +230,27 @@ class _Looker:
         self._seen.add(id(value))
         for name, attribute in list(getattr(value, "__dict__", {}).items()):
             self._look_at(attribute, f"{place}.{name}", deep - 1)
+
+
+class _MadeLooker(_Looker):
+    """Looks at objects only: what functions can reach is known already."""
+
+    def look_at(self, state: object) -> None:
+        self._look_at(state, "the state", _DEEP)
+
+    def look_at_function(self, function: object) -> None:
+        """Leave it alone."""
+
+    def _look_at(self, value: object, place: str, deep: int, module: str | None = None) -> None:
+        if isinstance(value, (_LOCK, *_RLOCK)):
+            raise UsageError(
+                f"{place} is a {type(value).__name__} that is not simulated: what has made it had"
+                " the real one by another name, such as default_factory=threading.Lock; write"
+                " default_factory=lambda: threading.Lock()",
+                source=self._source,
+            )
+        if not isinstance(value, _OBJECTS):
+            super()._look_at(value, place, deep, module)
 
 
 def _names(code: CodeType) -> Iterator[str]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 from pytest_gracekill.child.disk import Audit
 from pytest_gracekill.explore.locks import Lock
+from pytest_gracekill.explore.named import check_made
 from pytest_gracekill.explore.run import START_NS, as_ns
 from pytest_gracekill.explore.stuck import deadlock_in
 from pytest_gracekill.report import VERDICTS, Call, Report, Verdict
@@ -56,6 +57,7 @@ class ThreadsScenario:
         self._checked = None
         self._prepare_named(run)
         state = self._state = self._setup()
+        check_made(state, "setup")
         for name, lock in _locks_of(state):
             if lock.unnamed:
                 lock.name = name

@@ -43,8 +43,11 @@ _AIR = 0.03
 _TAIL = 0.06
 
 
-def picture_of(saved: Saved) -> Picture:
-    """The picture of one trial, or of one explored failure."""
+def picture_of(saved: Saved, extent: tuple[float, float] | None = None) -> Picture:
+    """The picture of one trial, or of one explored failure.
+
+    ``extent``: from when until when is drawn, if it is to be beside another.
+    """
     saved = spread(saved)
     seen, record = Gathered(saved.story), saved.record
     people = People(seen, record)
@@ -55,7 +58,7 @@ def picture_of(saved: Saved) -> Picture:
     shown_locks = _chosen(matter, _LOCKS, lambda lock: f"lock {lock}" in named)
     other_locks = [lock for lock in (*matter, *other) if lock not in shown_locks]
     actors = _actors(people, named)
-    begin, end = _extent(seen, record, findings)
+    begin, end = _extent(seen, record, findings) if extent is None else extent
     room = Room(begin=begin, end=end, lanes=len(shown_locks) + len(actors) + 1)
     threads = Threads(seen, record, people, Owners(seen.holds), room)
     lanes: list[Lane] = []

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pytest_gracekill.render.picture import Finding, Lane, Picture
+    from pytest_gracekill.render.timeline.scale import Scale
 
 _AXIS = 34
 #: A share of the plot in which a label has no room on its left.
@@ -24,12 +25,15 @@ _NEAR = 0.06
 _STEPS = 300
 
 
-def svg(picture: Picture, *, prefix: str = "gk", standalone: bool = True) -> str:
+def svg(
+    picture: Picture, *, prefix: str = "gk", standalone: bool = True, scale: Scale | None = None
+) -> str:
     """The timeline as SVG: a document of its own, or an element for a page.
 
+    ``scale`` is that of several pictures, if it is not its own.
     The element has what a script needs to zoom: places instead of moments, and the knots between.
     """
-    canvas = Canvas(scale_of(picture), prefix)
+    canvas = Canvas(scale_of(picture) if scale is None else scale, prefix)
     canvas.rows.update({lane.key: row for row, lane in enumerate(picture.lanes)})
     tops, bottom = _tops(picture)
     height = bottom + KEY_HEIGHT

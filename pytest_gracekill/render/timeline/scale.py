@@ -46,10 +46,11 @@ class Scale:
         return len(self.knots) == 2  # noqa: PLR2004 - the two ends
 
 
-def scale_of(picture: Picture) -> Scale:
-    """The scale that fits a picture."""
+def scale_of(picture: Picture, *others: Picture) -> Scale:
+    """The scale that fits a picture, and others of the same extent."""
     begin, end = picture.begin, picture.end
-    moments = sorted({step.at for step in picture.steps if begin <= step.at <= end})
+    steps = [step for each in (picture, *others) for step in each.steps]
+    moments = sorted({step.at for step in steps if begin <= step.at <= end})
     if not picture.virtual or len(moments) < 2:  # noqa: PLR2004 - nothing to spread
         return Scale(knots=((begin, 0.0), (end, 1.0)))
     every = max(len(moments) // _KNOTS, 1)

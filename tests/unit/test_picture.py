@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -131,7 +132,7 @@ def test_the_vm_is_acknowledged_flushing_killed_and_gone() -> None:
     drawn = picture()
     vm = lane(drawn, "fake")
     assert told(drawn, "fake")[:3] == [
-        ("ready", -0.1, 0.001),
+        ("ready", -0.1, 0.002),
         ("flushing", 0.002, 1.101),
         ("lost", 1.101, 2.002),
     ]
@@ -142,6 +143,33 @@ def test_the_vm_is_acknowledged_flushing_killed_and_gone() -> None:
     assert "lost: 4-7 (4 of 8 blocks); the flush would have ended at t+2.002" in vm.spans[2].text
     assert [mark.kind for mark in vm.marks] == ["taken", "killed"]
     assert vm.broken
+
+
+def test_a_vm_that_ignores_the_request_is_seen_to_run_on() -> None:
+    ignored = [
+        event(-0.1, "ready", "fake"),
+        event(0.0, "call", "MainThread"),
+        event(0.001, "signal", "fake", signal=15, pid=1),
+        event(0.4, "return", "MainThread"),
+        event(0.5, "gone", "fake", code=None, signal=9, by_trial=True),
+    ]
+    drawn = picture_of(saved(ignored))
+    assert told(drawn, "fake")[0] == ("ready", -0.1, 0.5)
+
+
+def test_a_flush_of_minutes_leaves_room_for_what_has_happened() -> None:
+    drawn = picture(record=replace(RECORD, flush_total=300.0))
+    # until five times the return, and some air
+    assert 6.0 <= drawn.end < 8.0
+    assert "would have ended at t+300.002" in lane(drawn, "fake").spans[2].text
+
+
+def test_a_call_that_returns_at_once_has_one_label() -> None:
+    early = replace(RECORD.calls[0], returned_ns=at(0.01))
+    drawn = svg(picture(record=replace(RECORD, calls=(early,))))
+    assert ">called t+0.000, returned t+0.010<" in drawn
+    assert drawn.count(">called ") == 1
+    assert ">returned t+1.200<" in svg(picture())
 
 
 def test_the_vm_lingers_and_exits_by_itself() -> None:
@@ -458,6 +486,21 @@ def test_no_text_breaks_the_drawing() -> None:
 def test_every_span_that_is_drawn_is_told_in_the_list_of_kinds() -> None:
     kinds = {s.kind for drawn in (picture(), stalled()) for lane in drawn.lanes for s in lane.spans}
     assert kinds <= set(SPANS)
+
+
+def test_evidence_that_cannot_be_drawn_is_evidence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(saved: Saved) -> Picture:
+        raise ZeroDivisionError("no room")
+
+    monkeypatch.setattr("pytest_gracekill.render.picture.picture_of", fails)
+    before = saved(killed_in_the_flush())
+    folder.write(tmp_path, before.story, before.record, "the <table>")
+    page = (tmp_path / folder.PAGE).read_text(encoding="utf-8")
+    assert "the &lt;table&gt;" in page
+    assert "ZeroDivisionError: no room" in page
+    assert folder.load(tmp_path).record == before.record
 
 
 # -- what is no evidence

@@ -37,6 +37,8 @@ Item = TypeVar("Item")
 #: Lanes of threads, and of locks, that a picture has room for.
 _THREADS = 24
 _LOCKS = 12
+#: Of a flush that was cut off, the rest is drawn up to so many times what has happened.
+_WOULD = 5
 #: How much of the time before the call and after the end of everything is drawn.
 _LEAD = 0.12
 _AIR = 0.03
@@ -140,7 +142,8 @@ def _extent(seen: Gathered, record: Record, findings: Iterable[Finding]) -> tupl
     until += [event.at for event in seen.of_kind("return")]
     until += [moment for moment in (course.end, course.flush_end) if moment is not None]
     if record.flush_total is not None and course.flush_begin is not None and course.killed:
-        until.append(course.flush_begin + record.flush_total)
+        # a flush of minutes would leave no room for what has happened
+        until.append(min(course.flush_begin + record.flush_total, _WOULD * max(until)))
     points = [point for finding in findings for point in finding.points]
     until += [point.at if point.until is None else point.until for point in points]
     steps = [seen.seconds(step.at_ns) for step in record.steps]

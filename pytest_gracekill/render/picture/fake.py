@@ -145,9 +145,9 @@ def _runs(disk: Disk) -> dict[str, tuple[tuple[int, int], ...]]:
 
 def _spans(course: Course, record: Record, room: Room, progress: Progress | None) -> Iterator[Span]:
     end = room.end if course.end is None else course.end
-    asked = course.flush_begin if course.request is None else course.request
     if course.ready is not None:
-        until = end if asked is None else min(asked, end)
+        # until it flushes, not until it is asked to: it may ignore that, and then it still runs
+        until = end if course.flush_begin is None else min(course.flush_begin, end)
         count = "" if progress is None else f" {progress.blocks} blocks are"
         yield Span(
             since=course.ready,

@@ -165,13 +165,19 @@ def _behind(picture: Picture, canvas: Canvas, bottom: float) -> Iterator[str]:
         return
     marks = [mark for lane in picture.lanes for mark in lane.marks]
     cut = any(mark.kind == "cut off" and mark.at == picture.returned for mark in marks)
-    for name, at in (("called", 0.0), ("cut off" if cut else "returned", picture.returned)):
+    ends = {"called": 0.0, "cut off" if cut else "returned": picture.returned}
+    told = {name: f"{name} {stamp(at)}" for name, at in ends.items()}
+    # where there is no room for both, the second one says both
+    near = scale.place(picture.returned) - scale.place(0.0) < 2 * _NEAR
+    if near:
+        told = dict(zip(ends, ("", ", ".join(told.values())), strict=True))
+    for name, at in ends.items():
         shape = element("path", d=f"M0 14V{number(bottom)}", class_="line dashed")
         # at the left end there is no room on both sides of it
-        middle = canvas.scale.place(at) > _NEAR
+        middle = canvas.scale.place(at) > _NEAR and not near
         shape += element(
             "text",
-            text(f"{name} {stamp(at)}"),
+            text(told[name]),
             x=0 if middle else 4,
             y=8,
             class_="dim tick" if middle else "dim",

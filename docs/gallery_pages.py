@@ -6,6 +6,8 @@ picture stands beside it.
 
 from __future__ import annotations
 
+import ast
+import re
 import textwrap
 from typing import TYPE_CHECKING
 
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+#: What a file of tests/flaws has for its test, beside the routine and its trial.
+_EXPECTED = ("CAUGHT", "NAMES", "EXPLORE", "EXPLORED")
 _NOTE = "<!-- written by: python docs/gallery.py -->"
 
 
@@ -84,7 +88,14 @@ def page_of(word: str) -> Path:
 
 
 def _source(path: Path) -> str:
-    text = (ROOT / path).read_text(encoding="utf-8").rstrip()
+    """The file, without what its test expects of it."""
+    lines: list[str | None] = list((ROOT / path).read_text(encoding="utf-8").splitlines())
+    for statement in ast.parse("\n".join(line or "" for line in lines)).body:
+        if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) in _EXPECTED:
+            last = statement.end_lineno or statement.lineno
+            lines[statement.lineno - 1 : last] = [None] * (last - statement.lineno + 1)
+    text = "\n".join(line for line in lines if line is not None).strip()
+    text = re.sub(r"\n{4,}", "\n\n\n", text)
     return f"<!-- source: {path} -->\n```python\n{text}\n```"
 
 

@@ -22,20 +22,22 @@ def add(report: pytest.TestReport, trials: Sequence[Report]) -> None:
 
     The extras are plain dicts, as `pytest_html.extras.svg` makes them: they come through xdist.
     """
-    drawn = [
-        {
-            "name": f"gracekill trial {number}",
-            "format_type": "image",
-            "content": base64.b64encode(_svg(trial).encode()).decode("ascii"),
-            "mime_type": "image/svg+xml",
-            "extension": "svg",
-        }
-        for number, trial in enumerate(trials, start=1)
-        if not trial.ok
-    ]
+    drawn = [_extra(number, trial) for number, trial in enumerate(trials, start=1) if not trial.ok]
     if drawn:
         # pytest-html's name for it
         vars(report)["extras"] = [*getattr(report, "extras", []), *drawn]
+
+
+def _extra(number: int, trial: Report) -> dict[str, str]:
+    name = f"gracekill trial {number}"
+    try:
+        content = base64.b64encode(_svg(trial).encode()).decode("ascii")
+    except Exception as error:  # noqa: BLE001 - what was found is told, whatever its picture
+        told = f"it could not be drawn: {type(error).__name__}: {error}"
+        plain = {"format_type": "text", "mime_type": "text/plain", "extension": "txt"}
+        return {"name": name, "content": told, **plain}
+    image = {"format_type": "image", "mime_type": "image/svg+xml", "extension": "svg"}
+    return {"name": name, "content": content, **image}
 
 
 def _svg(trial: Report) -> str:

@@ -14,7 +14,9 @@ The pictures are made from the first two alone, and can be made again from them.
 
 from __future__ import annotations
 
+import traceback
 from dataclasses import dataclass
+from html import escape
 from typing import TYPE_CHECKING, Protocol, cast
 
 from pytest_gracekill.errors import UsageError
@@ -114,7 +116,21 @@ def write(folder: Path, story: Story, record: Record, text: str) -> None:
     kept.write(folder / HISTORY)
     record.write(folder / REPORT)
     (folder / TEXT).write_text(f"{text}\n", encoding="utf-8")
-    draw(folder, Saved(story=kept, record=record))
+    try:
+        draw(folder, Saved(story=kept, record=record))
+    except Exception as error:  # noqa: BLE001 - what was found is told, whatever its picture
+        (folder / PAGE).write_text(_undrawn(error, text), encoding="utf-8")
+
+
+def _undrawn(error: Exception, text: str) -> str:
+    """The page of evidence that could not be drawn: a fault of ours, and the table all the same."""
+    what = "".join(traceback.format_exception(error))
+    return (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>not drawn</title>'
+        f"</head><body><pre>{escape(text)}</pre><h1>This could not be drawn</h1>"
+        "<p>Please report it, with the files beside this page.</p>"
+        f"<pre>{escape(what)}</pre></body></html>\n"
+    )
 
 
 def draw(folder: Path, saved: Saved) -> Picture:

@@ -58,6 +58,7 @@ def test_each_failing_trial_has_its_picture_and_all_have_an_index(
     assert set(found) == {"test_wrong", "test_wrong_elsewhere"}
     for path in found.values():
         assert set(FILES) <= {file.name for file in path.iterdir()}
+        assert "could not be drawn" not in (path / "timeline.html").read_text(encoding="utf-8")
     named = re.findall(r"^E +evidence: (.*)$", result.stdout.str(), re.MULTILINE)
     assert {(pytester.path / name).resolve() for name in named} == {
         (path / "timeline.html").resolve() for path in found.values()

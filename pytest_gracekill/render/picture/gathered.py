@@ -162,8 +162,17 @@ class Gathered:
             actor,
             str(fields.get("name", actor)),
             bool(fields.get("by_latency")),
-            tuple((self.seconds(since), self.seconds(until)) for since, until in rows),
+            tuple((self.seconds(row[0]), self.seconds(row[1])) for row in rows if _is_span(row)),
         )
+
+
+def _is_span(row: object) -> bool:
+    """Whether it says from when until when, in nanoseconds."""
+    return (
+        isinstance(row, list | tuple)
+        and len(row) == 2  # noqa: PLR2004 - both ends
+        and all(isinstance(end, int) for end in row)
+    )
 
 
 def place(site: object) -> str:

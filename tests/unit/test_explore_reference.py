@@ -12,11 +12,12 @@ import gc
 import os
 import threading
 import time
+from collections import Counter
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import pytest
-from hypothesis import HealthCheck, event, example, given, reject, settings
+from hypothesis import HealthCheck, example, given, reject, settings
 from hypothesis import strategies as st
 
 from pytest_gracekill.explore.run import Clock, Run
@@ -27,7 +28,8 @@ from pytest_gracekill.explore.workers import Pool
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: The soak asks for more.
+#: The soak asks for more, and for others.
+SOAK = "EXPLORED_PROGRAMS" in os.environ
 PROGRAMS = int(os.environ.get("EXPLORED_PROGRAMS", "500"))
 #: A program with more states, or schedules that are needed, is none for this test.
 STATES = 400
@@ -429,9 +431,10 @@ def engine() -> Iterator[Engine]:
 # -- both agree
 
 
-def compare(made: Engine, program: Program) -> None:
+def compare(made: Engine, program: Program, compared: Counter[str]) -> None:
     """See whether both agree; a program that is too large is another one's business."""
     references = [Reference(program, clock) for clock in CLOCKS]
+    told = []
     try:
         for reference in references:
             expected = reference.ends()
@@ -439,7 +442,7 @@ def compare(made: Engine, program: Program) -> None:
             found = made.ends(program, clock, reduce=True, at_most=SCHEDULES)
             assert found == expected, f"with sleep sets, clock {clock}"
             deadlock = any(end[2] for end in expected)
-            event(f"clock {clock}: {'a deadlock' if deadlock else 'no deadlock'}")
+            told.append(f"{'deadlock' if deadlock else 'no deadlock'}, {clock}")
     except TooLargeError:
         reject()
     for reference in references:
@@ -450,7 +453,8 @@ def compare(made: Engine, program: Program) -> None:
             except TooLargeError:
                 continue
             assert found == reference.ends(), f"in full, clock {clock}"
-            event(f"clock {clock}: in full, too")
+            told.append(f"in full, {clock}")
+    compared.update(["programs", *told])
 
 
 A, B = 0, 1
@@ -465,13 +469,24 @@ APART: Program = (
 )
 
 
-@pytest.mark.timeout(0)
+def has_deadlock(program: Program, clock: Clock) -> bool:
+    return any(waits for _, _, waits in Reference(program, clock).ends())
+
+
+def test_the_model_knows_the_two_clocks() -> None:
+    assert has_deadlock(SAME_INSTANT, "jump")
+    assert not has_deadlock(APART, "jump")
+    assert has_deadlock(APART, "explore")
+
+
+@pytest.mark.timeout(1_500)
 def test_random_programs_come_to_the_ends_of_the_model() -> None:
+    compared: Counter[str] = Counter()
     with engine() as made:
 
         @settings(
             max_examples=PROGRAMS,
-            derandomize=True,
+            derandomize=not SOAK,
             database=None,
             deadline=None,
             suppress_health_check=list(HealthCheck),
@@ -480,6 +495,11 @@ def test_random_programs_come_to_the_ends_of_the_model() -> None:
         @example(SAME_INSTANT)
         @example(APART)
         def agrees(program: Program) -> None:
-            compare(made, program)
+            compare(made, program, compared)
 
         agrees()
+    assert compared["programs"] >= PROGRAMS
+    # not only those in which nothing happens
+    for what in ("deadlock", "no deadlock", "in full"):
+        for clock in CLOCKS:
+            assert compared[f"{what}, {clock}"] >= PROGRAMS // 20, compared

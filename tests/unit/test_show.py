@@ -172,6 +172,8 @@ def test_two_runs_are_compared_on_one_scale(
     axes = [line for line in lines if re.match(r" +t\+0 ", line)]
     assert len(axes) == 2
     assert axes[0] == axes[1]
+    # up to the end of the longer one
+    assert "t+3" in axes[0]
     signals = [line for line in lines if line.startswith("signals")]
     assert signals[0] == signals[1]
     changed = told.partition("changed:\n")[2].splitlines()

@@ -162,6 +162,7 @@ def test_a_flush_of_minutes_leaves_room_for_what_has_happened() -> None:
     # until five times the return, and some air
     assert 6.0 <= drawn.end < 8.0
     assert "would have ended at t+300.002" in lane(drawn, "fake").spans[2].text
+    assert ">the flush needed until t+300.002<" in svg(drawn)
 
 
 def test_a_call_that_returns_at_once_has_one_label() -> None:
@@ -486,21 +487,6 @@ def test_no_text_breaks_the_drawing() -> None:
 def test_every_span_that_is_drawn_is_told_in_the_list_of_kinds() -> None:
     kinds = {s.kind for drawn in (picture(), stalled()) for lane in drawn.lanes for s in lane.spans}
     assert kinds <= set(SPANS)
-
-
-def test_evidence_that_cannot_be_drawn_is_evidence(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fails(saved: Saved) -> Picture:
-        raise ZeroDivisionError("no room")
-
-    monkeypatch.setattr("pytest_gracekill.render.picture.picture_of", fails)
-    before = saved(killed_in_the_flush())
-    folder.write(tmp_path, before.story, before.record, "the <table>")
-    page = (tmp_path / folder.PAGE).read_text(encoding="utf-8")
-    assert "the &lt;table&gt;" in page
-    assert "ZeroDivisionError: no room" in page
-    assert folder.load(tmp_path).record == before.record
 
 
 # -- what is no evidence

@@ -92,7 +92,8 @@ def _at_the_end(
     """What is on the disk when it is gone, and what is not as it was acknowledged."""
     if len(progress.damaged) <= 1:
         yield _written(canvas, progress, gone, box)
-    would = None if lost is None or lost.until >= gone.until else lost
+    # what ends with the picture has no end that is known
+    would = None if lost is None or lost.until == gone.until else lost
     for kind, runs in progress.damaged.items():
         for run in runs:
             yield _damage(canvas, gone, _run_box(progress, run, box), kind=kind, run=run)

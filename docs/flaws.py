@@ -25,7 +25,7 @@ def wrong() -> str:
     """Every wrong routine: its failure mode, what it does, and what it is caught by."""
     rows = []
     for path in sorted(FOLDER.glob("flaw_*.py")):
-        specimen = _load(path)
+        specimen = load(path)
         caught = "; ".join(
             f"`{verdict}`: {word if isinstance(word, str) else ' or '.join(word)}"
             for verdict, word in specimen.caught.items()
@@ -37,7 +37,7 @@ def wrong() -> str:
 def right() -> str:
     """Every right routine, and what it takes."""
     rows = [
-        (f"`{path.name}`", _told(path), _gets(_load(path)))
+        (f"`{path.name}`", _told(path), _gets(load(path)))
         for path in sorted(FOLDER.glob("right_*.py"))
     ]
     return _table(("file", "what it does", "takes"), rows)
@@ -50,7 +50,7 @@ def mode(path: Path) -> str:
     return found[1]
 
 
-def _load(path: Path) -> Any:
+def load(path: Path) -> Any:
     """As its test loads it."""
     if str(FOLDER) not in sys.path:
         sys.path.insert(0, str(FOLDER))

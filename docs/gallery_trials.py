@@ -14,11 +14,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 ROOT = Path(__file__).parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "flaws")]
+sys.path.insert(0, str(ROOT))
 
-from test_flaws import load  # noqa: E402 - as it is loaded there
-
-from docs import gallery_pages  # noqa: E402
+from docs import flaws, gallery_pages  # noqa: E402 - see above
 from docs.exhibits import EXHIBITS, FOLDER, SCENES  # noqa: E402
 from pytest_gracekill import KillFlags  # noqa: E402
 from pytest_gracekill.render.folder import PICTURE  # noqa: E402
@@ -42,7 +40,7 @@ _PLACES = re.compile(
 
 @pytest.mark.parametrize("word", EXHIBITS)
 def test_exhibit(gracekill: Judge, fake_qemu: StartFake, tmp_path: Path, word: str) -> None:
-    specimen = load(ROOT / EXHIBITS[word].wrong)
+    specimen = flaws.load(ROOT / EXHIBITS[word].wrong)
     expected = {*specimen.caught, *EXHIBITS[word].beside}
 
     def shows(report: Report) -> bool:

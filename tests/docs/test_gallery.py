@@ -6,14 +6,18 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
 import pytest
 
-from docs import gallery_pages
+from docs import flaws, gallery_pages
 from docs.blocks import ROOT
 from docs.exhibits import EXHIBITS, FOLDER, SCENES
 from pytest_gracekill.verdicts.moments import MOMENTS
+
+if TYPE_CHECKING:
+    from pytest_gracekill.fixtures import Judge, StartFake
 
 GENERATE = "run python docs/gallery.py"
 LARGEST_PICTURE = 60_000
@@ -100,6 +104,18 @@ def test_links_lead_somewhere_and_nothing_is_of_this_machine(page: Path) -> None
         assert (page.parent / target).exists(), target
     for source in (text, *(p.read_text(encoding="utf-8") for p in PICTURES if p.stem == page.stem)):
         assert not re.search(r"/(?:tmp|root|home|work|usr|opt)/", source)
+
+
+@pytest.mark.parametrize("word", ["PHANTOM", "LOCKED"])
+def test_what_is_not_of_the_flaws_is_caught(
+    gracekill: Judge, fake_qemu: StartFake, word: str
+) -> None:
+    """The others are by tests/flaws; STALE depends on where between two flushes SIGKILL comes."""
+    specimen = flaws.load(ROOT / EXHIBITS[word].wrong)
+    report = specimen.run(gracekill, fake_qemu)
+    broken = {verdict.name for verdict in report.verdicts.values() if verdict.status != "ok"}
+    assert broken == set(specimen.caught), report
+    assert word in report.headline()
 
 
 def test_a_word_that_there_is_not_is_one_clear_error() -> None:

@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 import pytest_gracekill
-from docs import agreement, cases, exhibits, flaws, real_libvirt, todays_tools
+from docs import agreement, cases, exhibits, flaws, real_libvirt, timelines, todays_tools
 from docs.docstrings import described, markdown, shown
 from pytest_gracekill import settings, verdicts
 from pytest_gracekill.arguments import DEFAULTS
@@ -272,6 +272,7 @@ REGIONS: dict[str, Callable[[], str]] = {
     "libvirt-with-fake": real_libvirt.with_the_fake,
     "libvirt-with-real": real_libvirt.with_the_real,
     "libvirt-clients": real_libvirt.clients,
+    "seed-timeline": timelines.seed,
     "todays-tools": todays_tools.table,
     "todays-tools-sources": todays_tools.sources,
     "todays-tools-differences": todays_tools.differences,

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from pytest_gracekill.explore.exploration import Exploration
+    from pytest_gracekill.render.terminal.ink import Ink
     from pytest_gracekill.report import Report
 
 #: Trials of one test that are drawn.
@@ -29,8 +30,15 @@ def failed(trials: Sequence[Report], explored: Sequence[Exploration | None]) -> 
 def drawn(reports: Sequence[Report], encoding: str | None) -> Iterator[str]:
     """Each as a terminal of that encoding can show it; at the end the file to open."""
     for report in reports[:_MOST]:
-        saved = folder.Saved(story=report.history, record=folder.record_of(report))
         files = [f"evidence: {path / folder.PAGE}" for path in report.saved]
-        yield "\n".join([terminal(picture_of(saved), ink_for(encoding)), *files])
+        yield "\n".join([_drawn(report, ink_for(encoding)), *files])
     if len(reports) > _MOST:
         yield f"and {len(reports) - _MOST} more trials, which are not drawn"
+
+
+def _drawn(report: Report, ink: Ink) -> str:
+    try:
+        saved = folder.Saved(story=report.history, record=folder.record_of(report))
+        return terminal(picture_of(saved), ink)
+    except Exception as error:  # noqa: BLE001 - what was found is told, whatever its picture
+        return f"it could not be drawn: {type(error).__name__}: {error}"

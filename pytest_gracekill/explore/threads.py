@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 #: Under which name a thread has its task.
 _TASK = "_gracekill_task"
+#: Under which name it has a bit, for those who look at it before it is started.
+_BIT = "_gracekill_bit"
 #: Under which name a queue has what was in it before.
 _ITEMS = "_gracekill_items"
 
@@ -86,6 +88,7 @@ def _made_thread(real: Callable[..., None]) -> Callable[..., None]:
         with unseen():
             real(self, group, target, name, args, kwargs, daemon=daemon, **more)
         self._started.is_set = lambda: _TASK in self.__dict__
+        self.__dict__[_BIT] = task.run.new_bit()
 
     return __init__
 
@@ -100,13 +103,12 @@ def _start(self: Any, task: Task) -> None:
     run = task.run
     if not getattr(self, "_initialized", False):
         raise RuntimeError("thread.__init__() not called")
+    run.perform(task, "starts", self.name, self.__dict__.get(_BIT, 0))
     if self.ident is not None:
         raise RuntimeError("threads can only be started once")
-    run.perform(task, "starts", self.name, 0)
     begun = run.add(self.name, self.run)
     begun.thread = self
     begun.daemon = self.daemon
-    task.touch(begun.bit)
     _belongs_to(self, begun)
 
 
@@ -119,6 +121,9 @@ def _task_of(self: Any) -> Task | None:
 
 def _join(self: Any, task: Task, timeout: float | None = None) -> None:
     other = _task_of(self)
+    if other is None:
+        _look(self, task)
+        other = _task_of(self)
     if other is None:
         raise RuntimeError("cannot join thread before it is started")
     if other is task:
@@ -141,9 +146,18 @@ def has_ended(task: Task) -> bool:
 def _is_alive(self: Any, task: Task) -> bool:
     other = _task_of(self)
     if other is None:
-        return False
-    task.run.perform(task, "looks at", self.name, other.bit, reads=True)
-    return not has_ended(other)
+        _look(self, task)
+        other = _task_of(self)
+        if other is not None:
+            task.look(other.bit)
+    else:
+        task.run.perform(task, "looks at", self.name, other.bit, reads=True)
+    return other is not None and not has_ended(other)
+
+
+def _look(self: Any, task: Task) -> None:
+    """Look at one that has not been started yet."""
+    task.run.perform(task, "looks at", self.name, self.__dict__.get(_BIT, 0), reads=True)
 
 
 def _shown(self: Any, _task: Task) -> str:

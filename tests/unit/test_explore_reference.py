@@ -467,6 +467,12 @@ APART: Program = (
     (("sleep", 3), ("with", A, (("with", B, ()),))),
     (("sleep", 2), ("with", B, (("with", A, ()),))),
 )
+#: Who is no longer there is not notified.
+GONE: Program = (
+    (("with", A, (("wait", A, 1),)),),
+    (("with", A, (("wait", A, None),)),),
+    (("sleep", 3), ("with", A, (("notify", A),))),
+)
 
 
 def has_deadlock(program: Program, clock: Clock) -> bool:
@@ -494,6 +500,7 @@ def test_random_programs_come_to_the_ends_of_the_model() -> None:
         @given(programs())
         @example(SAME_INSTANT)
         @example(APART)
+        @example(GONE)
         def agrees(program: Program) -> None:
             compare(made, program, compared)
 

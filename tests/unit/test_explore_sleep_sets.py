@@ -40,6 +40,7 @@ def state() -> SimpleNamespace:
         barrier=threading.Barrier(2),
         queue=queue.Queue(1),
         told=0,
+        thread=threading.Thread(target=lock.locked),
         seen={},
     )
 
@@ -184,6 +185,21 @@ def starts_another(shared: SimpleNamespace) -> None:
     thread.join()
 
 
+def starts_the_shared_one(shared: SimpleNamespace) -> None:
+    try:
+        shared.thread.start()
+    except RuntimeError as error:
+        notes(shared, str(error))
+
+
+def looks_at_the_shared_one(shared: SimpleNamespace) -> None:
+    notes(shared, shared.thread.is_alive())
+    try:
+        notes(shared, shared.thread.join())
+    except RuntimeError as error:
+        notes(shared, str(error))
+
+
 def reads_the_clock(shared: SimpleNamespace) -> None:
     before = time.monotonic()
     with shared.lock:
@@ -217,6 +233,8 @@ PROGRAMS: tuple[tuple[Callable[[SimpleNamespace], object], ...], ...] = (
     (puts, gets, joins_the_queue),
     (starts_one,),
     (starts_another, keeps_for_a_second),
+    (starts_the_shared_one, looks_at_the_shared_one),
+    (starts_the_shared_one, starts_the_shared_one),
     (reads_the_clock, keeps_for_a_second),
     (reads_the_clock, sleeps_twice),
 )

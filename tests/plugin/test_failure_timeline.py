@@ -36,7 +36,9 @@ def timeline(text: str) -> list[str]:
     begin = next((n for n, line in enumerate(lines) if f" {HEAD} " in line), None)
     if begin is None:
         return []
-    end = next(n for n in range(begin + 1, len(lines)) if re.match(r"[-=_]{3}", lines[n]))
+    end = next(
+        n for n in range(begin + 1, len(lines)) if re.match(r"[-=_]{3}|- generated", lines[n])
+    )
     return lines[begin + 1 : end]
 
 

@@ -17,7 +17,7 @@ from pytest_gracekill.errors import UsageError
 from pytest_gracekill.explore.locks import Lock
 from pytest_gracekill.explore.objects import SimulatedPopen
 from pytest_gracekill.explore.processes import await_end
-from pytest_gracekill.explore.stuck import deadlock_in
+from pytest_gracekill.explore.stuck import deadlock_in, raise_not_simulated
 from pytest_gracekill.explore.tasks import Task, current
 from pytest_gracekill.explore.vm import SimulatedVm
 from pytest_gracekill.promises import budget_of, claims_success, promise_of
@@ -63,6 +63,8 @@ _AWAITS_CALL = "waits for the call"
 
 #: What says nothing where time passes beside threads that could go on.
 _NEEDS_JUMP = "judged under clock='jump' only: here time passes beside threads that could go on"
+#: Words for a signal that came too soon, or not before somebody has waited in vain.
+_DEPENDS_ON_TIME = ("KILLED EARLY", "NEVER KILLED")
 
 
 #: What changes a domain.
@@ -420,6 +422,7 @@ class KillScenario:
         stage = self._stage
         assert stage is not None
         assert stage.run is run
+        raise_not_simulated(stage.run.tasks, [called.error for called in stage.calls])
         self._let_end(stage)
         key = self._signature(stage)
         known = self._known.get(key)
@@ -525,13 +528,16 @@ class KillScenario:
     def _drop_what_needs_jump(
         self, verdicts: dict[str, Verdict], not_judged: dict[str, str]
     ) -> None:
-        for name in ("promptness", "progress"):
+        for name in ("promptness", "progress", "escalation"):
             verdict = verdicts.get(name)
-            if verdict is not None and not (
-                name == "progress" and verdict.status == "broken"  # it has raised
-            ):
-                del verdicts[name]
-                not_judged[name] = _NEEDS_JUMP
+            if verdict is None:
+                continue
+            if name == "progress" and verdict.status == "broken":
+                continue  # it has raised
+            if name == "escalation" and verdict.word not in _DEPENDS_ON_TIME:
+                continue
+            del verdicts[name]
+            not_judged[name] = _NEEDS_JUMP
 
     def _benign(self, stage: _Stage) -> frozenset[str]:
         """Who may wait for ever: for an end of the VM that does not come."""
@@ -615,8 +621,9 @@ class KillScenario:
         success = claims_success(self._plan, called.result, called.error) if returned else None
         alive = called.alive if returned else not stage.vm.ended()
         if returned and not success and run.explores_time:
-            # what it could know is what it saw when it last looked
-            alive = called.alive_seen
+            # what it could know is what it saw when it last looked, or what a thread of its own
+            # has told it, which may have come too late
+            alive = called.alive_seen or (bool(run.delays) and _has_waited_in_vain(called.error))
         hung_in: tuple[Frame, ...] = ()
         if not returned and run.recorded:
             standing = run.standing.get(task.index)
@@ -691,6 +698,11 @@ def _sent(sent: Sent) -> SentSignal:
 
 def _named_error(error: BaseException | None) -> object:
     return None if error is None else (type(error).__name__, str(error))
+
+
+def _has_waited_in_vain(error: BaseException | None) -> bool:
+    """Whether a failure may be one of time: it was returned, or says so."""
+    return error is None or "Timeout" in type(error).__name__
 
 
 def _counted(number: int, what: str) -> str:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_gracekill.errors import UsageError
 from pytest_gracekill.witness.dead_end import NotifierGone, OwnerEnded
 from pytest_gracekill.witness.wait_graph import Deadlock, DeadlockStep
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable
 
     from pytest_gracekill.explore.run import Run, Standing
     from pytest_gracekill.explore.tasks import Task
     from pytest_gracekill.witness.dead_end import AnyDeadlock
+
+_HERE = str(Path(__file__).parent)
 
 
 def deadlock_in(run: Run, benign: Collection[str] = ()) -> AnyDeadlock | None:
@@ -35,6 +39,23 @@ def deadlock_in(run: Run, benign: Collection[str] = ()) -> AnyDeadlock | None:
         if standing.awaits is not None:
             return _notifier_gone(run, task, standing)
     return None
+
+
+def raise_not_simulated(tasks: Iterable[Task], more: Iterable[BaseException | None] = ()) -> None:
+    """Raise what a task was told for asking for what is not simulated: that is no finding.
+
+    :raises UsageError: the one that it was told.
+    """
+    for error in (*(task.error for task in tasks), *more):
+        if isinstance(error, UsageError) and _is_of_ours(error):
+            raise error.with_traceback(None)
+
+
+def _is_of_ours(error: BaseException) -> bool:
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    return traceback is not None and traceback.tb_frame.f_code.co_filename.startswith(_HERE)
 
 
 def _cycle(run: Run, left: list[Task]) -> list[Task]:

@@ -9,7 +9,7 @@ from pytest_gracekill.child.disk import Audit
 from pytest_gracekill.explore.locks import Lock
 from pytest_gracekill.explore.named import check_made
 from pytest_gracekill.explore.run import START_NS, as_ns
-from pytest_gracekill.explore.stuck import deadlock_in
+from pytest_gracekill.explore.stuck import deadlock_in, raise_not_simulated
 from pytest_gracekill.report import VERDICTS, Call, Report, Verdict
 from pytest_gracekill.routine.adapt import name_of
 from pytest_gracekill.witness.history import History
@@ -65,6 +65,7 @@ class ThreadsScenario:
             run.add(name, lambda body=body: body(state))  # type: ignore[misc] # bound now
 
     def words(self, run: Run) -> Words:
+        raise_not_simulated(run.tasks)
         if run.outcome == "stuck":
             return (("deadlock", "DEADLOCK"),)
         if run.outcome == "late":

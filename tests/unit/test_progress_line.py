@@ -22,6 +22,8 @@ from pytest_gracekill import progress_line
 from pytest_gracekill.explore.search import Coverage
 from pytest_gracekill.progress_line import ProgressLine, on_terminal
 from pytest_gracekill.underway import CasesUnderway, Flushed, SearchUnderway, TrialUnderway
+from pytest_gracekill.witness import dead_end
+from pytest_gracekill.witness.sites import stacks_beside
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -225,3 +227,14 @@ def test_the_suite_is_told_by_its_cases() -> None:
     suite.begins("torn", 37)
     assert str(suite) == "1 of 37 cases done, torn"
     assert suite.began == began
+
+
+def test_its_thread_is_none_that_could_end_anybodys_wait(terminal: Terminal) -> None:
+    """A lost wake-up is found on a terminal, too, and the thread is not told of when it hangs."""
+    line = ProgressLine(terminal.theirs)
+    with line.during(lambda: "told"):
+        terminal.until("told\x1b8")
+        (ident,) = (t.ident for t in threading.enumerate() if t.name == "gracekill:terminal-1")
+        assert ident is not None
+        assert dead_end._only_watches(ident, sys._current_frames()[ident])
+        assert "gracekill:terminal-1" not in dict(stacks_beside(()))

@@ -6,6 +6,7 @@ middle of the flush. `Kind.command`: by QEMU's command line, whatever that asks 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -35,10 +36,13 @@ BLOCKS = 16
 class Command:
     """A VM that was started by a command line; ``guarded`` is its first process."""
 
-    def __init__(self, guarded: Guarded, folder: Path, monitor: Client | None) -> None:
+    def __init__(
+        self, guarded: Guarded, folder: Path, monitor: Client | None, pidfd: int = -1
+    ) -> None:
         self.guarded = guarded
         self.folder = folder
         self._monitor = monitor
+        self._pidfd = pidfd
         self.pid_file = folder / "pid"
 
     @property
@@ -52,7 +56,13 @@ class Command:
         return self.monitor.peer
 
     def signal(self, number: int) -> None:
-        os.kill(self.pid, number)
+        """Send the VM a signal; what becomes of it, if it ends by itself just now, shows."""
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._pidfd, number)
+
+    def gone(self) -> None:
+        """Wait until the VM has ended, whosever child it is."""
+        assert await_end(self._pidfd, WITHIN), f"pid {self.pid} does not end"
 
     def status(self) -> int:
         """How the process that was started has ended."""
@@ -145,9 +155,10 @@ class Kind(ABC):
                 return Command(guarded, at, None)
             client = Client(listening.accept()[0])
         self.stack.callback(client.close)
-        command = Command(guarded, at, client)
+        pidfd = os.pidfd_open(client.peer)
+        self.stack.callback(os.close, pidfd)
         client.negotiate()
-        return command
+        return Command(guarded, at, client, pidfd)
 
     def client(self, vm: FakeQemu) -> Client:
         """A client that has negotiated."""
@@ -155,17 +166,6 @@ class Kind(ABC):
         self.stack.callback(client.close)
         client.negotiate()
         return client
-
-    def gone(self, pid: int) -> None:
-        """Wait for the end of a process that is somebody's child."""
-        try:
-            pidfd = os.pidfd_open(pid)
-        except ProcessLookupError:
-            return
-        try:
-            assert await_end(pidfd, WITHIN), f"pid {pid} does not end"
-        finally:
-            os.close(pidfd)
 
 
 class Fake(Kind):

@@ -83,9 +83,9 @@ def daemonized(kind: Kind) -> Seen:
         "it leads its session": stat[3] == str(pid),
         "it has a terminal": stat[4] != "0",
     }
-    os.kill(pid, signal.SIGTERM)
+    vm.signal(signal.SIGTERM)
     seen["QMP after SIGTERM"] = vm.monitor.rest()
-    kind.gone(pid)
+    vm.gone()
     return seen | {"pid file": there(vm.pid_file), "standard error": vm.said()}
 
 

@@ -19,7 +19,10 @@ sys.path.insert(0, str(ROOT))
 from docs import flaws, gallery_pages  # noqa: E402 - see above
 from docs.exhibits import EXHIBITS, FOLDER, SCENES  # noqa: E402
 from pytest_gracekill import KillFlags  # noqa: E402
-from pytest_gracekill.render.folder import PICTURE  # noqa: E402
+from pytest_gracekill.render.folder import Saved, record_of  # noqa: E402
+from pytest_gracekill.render.picture import picture_of  # noqa: E402
+from pytest_gracekill.render.timeline.drawing import svg  # noqa: E402
+from pytest_gracekill.witness.recording import Recording  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,7 +42,7 @@ _PLACES = re.compile(
 
 
 @pytest.mark.parametrize("word", EXHIBITS)
-def test_exhibit(gracekill: Judge, fake_qemu: StartFake, tmp_path: Path, word: str) -> None:
+def test_exhibit(gracekill: Judge, fake_qemu: StartFake, word: str) -> None:
     specimen = flaws.load(ROOT / EXHIBITS[word].wrong)
     expected = {*specimen.caught, *EXHIBITS[word].beside}
 
@@ -51,16 +54,14 @@ def test_exhibit(gracekill: Judge, fake_qemu: StartFake, tmp_path: Path, word: s
         starved = any("starved" in verdict.evidence for verdict in report.verdicts.values())
         return word in said and set(broken) == expected and not starved
 
-    report = _until(lambda: specimen.run(gracekill, fake_qemu), shows)
-    # before it is saved: where that was is nobody's business
-    text = _neutral(str(report))
-    _take(report, tmp_path, gallery_pages.picture_of(word))
-    page = gallery_pages.page(word, text)
+    report, drawn = _until(lambda: specimen.run(gracekill, fake_qemu), shows)
+    gallery_pages.picture_of(word).write_text(drawn, encoding="utf-8")
+    page = gallery_pages.page(word, _neutral(str(report)))
     gallery_pages.page_of(word).write_text(page, encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", SCENES)
-def test_scene(gracekill: Judge, tmp_path: Path, name: str) -> None:
+def test_scene(gracekill: Judge, name: str) -> None:
     scene = SCENES[name]
 
     def run() -> Report:
@@ -75,23 +76,25 @@ def test_scene(gracekill: Judge, tmp_path: Path, name: str) -> None:
         broken = {v.name for v in report.verdicts.values() if v.status != "ok"}
         return broken == scene.expected
 
-    _take(_until(run, shows), tmp_path, FOLDER / f"{name}.svg")
+    _, drawn = _until(run, shows)
+    (FOLDER / f"{name}.svg").write_text(drawn, encoding="utf-8")
 
 
-def _until(run: Callable[[], Report], shows: Callable[[Report], bool]) -> Report:
-    reports = []
+def _until(run: Callable[[], Report], shows: Callable[[Report], bool]) -> tuple[Report, str]:
+    """The first trial that shows it, and its picture, which has to be small."""
+    seen = []
     for _ in range(_ATTEMPTS):
-        reports.append(run())
-        if shows(reports[-1]):
-            return reports[-1]
-    pytest.fail(f"none of {_ATTEMPTS} trials shows it; the last one:\n{reports[-1]}")
+        report = run()
+        drawn = _drawn(report)
+        if shows(report) and len(drawn) < _LARGEST:
+            return report, drawn
+        seen.append(f"a picture of {len(drawn)} characters, and\n{report}")
+    pytest.fail(f"none of {_ATTEMPTS} trials shows it; the last one: {seen[-1]}")
 
 
-def _take(report: Report, scratch: Path, to: Path) -> None:
-    drawn = (report.save(scratch) / PICTURE).read_text(encoding="utf-8")
-    drawn = _neutral(drawn)
-    assert len(drawn) < _LARGEST, f"{to.name} would have {len(drawn)} characters"
-    to.write_text(drawn, encoding="utf-8")
+def _drawn(report: Report) -> str:
+    story = Recording(report.history.origin_ns, report.history.events())
+    return _neutral(svg(picture_of(Saved(story=story, record=record_of(report)))))
 
 
 def _neutral(text: str) -> str:

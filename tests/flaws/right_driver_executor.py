@@ -13,7 +13,10 @@ TRIAL = {"flush_time": 0.3, "flags": KillFlags.FORCE}
 def _end(pidfd: int) -> bool:
     exited = select.poll()
     exited.register(pidfd, select.POLLIN)
-    signal.pidfd_send_signal(pidfd, signal.SIGTERM)
+    try:
+        signal.pidfd_send_signal(pidfd, signal.SIGTERM)
+    except ProcessLookupError:  # somebody else was sooner
+        return True
     if exited.poll(10_000):
         return True
     signal.pidfd_send_signal(pidfd, signal.SIGKILL)

@@ -6,20 +6,23 @@ or to whoever has got the VM's pid since is refused and put on record, as in a t
 
 from __future__ import annotations
 
+import builtins
 import errno
 import os
 import select
 import signal
 import sys
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from pytest_gracekill.errors import UsageError
 from pytest_gracekill.explore.tasks import current
+from pytest_gracekill.routine import incarnation
 from pytest_gracekill.witness.signals import signal_name
 from pytest_gracekill.witness.sites import Frame, frames_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from types import FrameType
 
     from pytest_gracekill.explore.run import Run
     from pytest_gracekill.explore.tasks import Task
@@ -208,6 +211,7 @@ def replacements() -> Iterator[Replacement]:
         yield select.poll, _poll(select.poll)
         yield select.epoll, _not_simulated("select.epoll", select.epoll)
         yield os.fork, _not_simulated("os.fork", os.fork)
+        yield builtins.open, _without_proc(builtins.open)
 
 
 def _not_simulated(name: str, real: Callable[..., object]) -> Callable[..., object]:
@@ -217,6 +221,28 @@ def _not_simulated(name: str, real: Callable[..., object]) -> Callable[..., obje
         raise UsageError(f"{name} is not simulated in an exploration")
 
     return refused
+
+
+def _without_proc(real: Callable[..., Any]) -> Callable[..., Any]:
+    """``open()``: in /proc a pid that is only simulated would look like one that is gone."""
+
+    def open_(file: object, *arguments: object, **named: object) -> object:
+        task = current()
+        if task is not None and task.worker is not None and str(file).startswith("/proc/"):
+            pid = str(file).split("/")[2]
+            if pid.isdecimal() and int(pid) in task.run.vms and not _asked_by_the_model():
+                raise UsageError(f"{file}: /proc is not simulated in an exploration")
+        return real(file, *arguments, **named)
+
+    return open_
+
+
+def _asked_by_the_model() -> bool:
+    """Whether it is a new incarnation's start time that is looked for: it may have none."""
+    frame: FrameType | None = sys._getframe(2)  # noqa: SLF001 - its documented name
+    while frame is not None and frame.f_code.co_filename != incarnation.__file__:
+        frame = frame.f_back
+    return frame is not None
 
 
 def _kill(real: Callable[[int, int], None]) -> Callable[[int, int], None]:

@@ -37,6 +37,7 @@ def simulated() -> Iterator[None]:
         *objects.replacements(),
     ]
     with ExitStack() as stack:
+        stack.callback(threads.forget_in_executors)
         stack.enter_context(replaced(pairs, but=_REAL))
         for kind, name, ours in (*synchronizing.methods(), *threads.methods()):
             stack.enter_context(_method(kind, name, ours))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import queue
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from pytest_gracekill.explore.synchronizing import either, mark, state_of, unsee
 from pytest_gracekill.explore.tasks import current
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 
     from pytest_gracekill.explore.synchronizing import Method, State
     from pytest_gracekill.explore.tasks import Task
@@ -136,6 +137,15 @@ def _join(self: Any, task: Task, timeout: float | None = None) -> None:
     task.awaits = other if timeout is None else None
     run.wait(task, "joins", self.name, other.bit, ended, timeout, reads=True)
     task.awaits = None
+
+
+def forget_in_executors() -> None:
+    """Have no executor wait for a thread that was one of an exploration when Python ends."""
+    module = sys.modules.get("concurrent.futures.thread")
+    waited_for: MutableMapping[threading.Thread, object] = getattr(module, "_threads_queues", {})
+    for thread in list(waited_for):
+        if _TASK in vars(thread):
+            del waited_for[thread]
 
 
 def has_ended(task: Task) -> bool:

@@ -6,6 +6,7 @@ import os
 import runpy
 import select
 import signal
+from concurrent.futures import thread as executors
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,8 @@ import pytest
 from pytest_gracekill.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pytest_gracekill.fixtures import Judge
 
 HERE = Path(__file__).parent
@@ -58,12 +61,30 @@ def test_right_routine_without_a_driver_holds(gracekill: Judge, name: str) -> No
     explored(gracekill, name)
 
 
+def _stop_by_proc(pid: int) -> bool:
+    os.kill(pid, signal.SIGTERM)
+    return "Z" in Path(f"/proc/{pid}/stat").read_text(encoding="ascii")
+
+
 def _stop_by_epoll(pid: int) -> bool:
     os.kill(pid, signal.SIGTERM)
     with select.epoll():
         return True
 
 
-def test_what_is_not_simulated_is_an_error_and_no_verdict(gracekill: Judge) -> None:
-    with pytest.raises(UsageError, match=r"select\.epoll is not simulated"):
-        gracekill.explore(_stop_by_epoll, force=True)
+def test_executor_does_not_wait_for_a_simulated_thread_when_python_ends(
+    gracekill: Judge,
+) -> None:
+    explored(gracekill, "right_executor", preemptions=0, seconds=0.2)
+    assert not [one for one in executors._threads_queues if "_gracekill_task" in vars(one)]
+
+
+@pytest.mark.parametrize(
+    ("routine", "what"),
+    [(_stop_by_epoll, r"select\.epoll"), (_stop_by_proc, r"/proc/\d+/stat: /proc")],
+)
+def test_what_is_not_simulated_is_an_error_and_no_verdict(
+    gracekill: Judge, routine: Callable[[int], bool], what: str
+) -> None:
+    with pytest.raises(UsageError, match=f"{what} is not simulated"):
+        gracekill.explore(routine, force=True)

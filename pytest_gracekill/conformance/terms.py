@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from pytest_gracekill.child.journal import Journal
 from pytest_gracekill.conformance.around import around, around_death
-from pytest_gracekill.errors import UsageError
+from pytest_gracekill.errors import StartError, UsageError
 from pytest_gracekill.fixtures import REPORTS, arguments_of, folders, routine_of
 from pytest_gracekill.routine.adapt import MANAGERS, Adapted, adapt
 from pytest_gracekill.routine.flags import KillFlags
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 #: What is not judged where the VM cannot be saved: its data are lost, its helpers may be left.
 _SAVED_ONLY = ("data", "leftovers")
 
+#: What can be explored, by the routine's first parameter, and the seconds that a case may take.
+EXPLORED_KINDS = ("driver", "pid", "popen", "process")
+_EXPLORED = 5.0
 
 #: What a case has to tell beside its reports, in order.
 REMARKS = pytest.StashKey[list[str]]()
@@ -141,6 +144,35 @@ class Contract:
             pytest.skip("the routine starts its VM in the same call")
         return self.trial(around_death(self.adapted))
 
+    def explore(self, *contenders: str) -> None:
+        """Explore the routine beside these (without a driver: alone); none of its schedules fails.
+
+        Skips where it cannot be explored, or not far enough: then the case says nothing.
+        """
+        why = "an exploration takes a plain function of driver, pid, popen or process"
+        if self.kind not in EXPLORED_KINDS or self.adapted.form != "function":
+            pytest.skip(f"{why}: the routine is {self.adapted}")
+        asked: dict[str, Any] = {"survive": self.survive}
+        if self.flagged:
+            asked["flags"] = KillFlags.FORCE
+        if self.policy is not None:
+            asked["policy"] = self.policy
+        if self.kind == "driver":
+            asked["contenders"] = contenders
+        try:
+            routine = cast("Callable[..., object]", self.adapted.routine)
+            found = self.gracekill.explore(
+                routine, flush_time=0.1, preemptions=1, seconds=_EXPLORED, **asked
+            )
+        except (UsageError, StartError) as error:
+            pytest.skip(f"the routine cannot be explored: {error}")
+        if found.status == "incomplete":
+            pytest.skip(f"{found.headline().removeprefix('gracekill: ')}: {found.limit}")
+        if found.failures and not any(" sends SIG" in str(step) for step in found.steps):
+            pytest.skip("the routine cannot be explored: how it signals the VM is not simulated")
+        found.check()
+        self.remarks.append(found.headline().removeprefix("gracekill: "))
+
     def note(self, report: Report) -> None:
         """Take a report of another process as one of this test's."""
         self.reports.append(report)
@@ -183,6 +215,11 @@ class Contract:
         """Skip unless the routine can be asked to send no SIGKILL."""
         if not self.flagged and self.force is not False:
             pytest.skip("the routine takes no flags, and does not promise to send no SIGKILL")
+
+    def needs_driver(self) -> None:
+        """Skip unless others could come to the routine's driver meanwhile."""
+        if self.kind != "driver":
+            pytest.skip("the routine takes no driver that others could come to")
 
     def needs_python(self, why: str) -> None:
         """Skip for a command: ``why`` says what cannot be done to one."""

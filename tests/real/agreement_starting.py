@@ -212,7 +212,8 @@ REFUSED = {
     "a switch that is neither on nor off": ("-chardev", "socket,id=a,path=/x,server=maybe"),
     "a path that is too long": ("-qmp", f"unix:/{'x' * 108},server=on,wait=off"),
     "a descriptor that is no number": ("-chardev", "socket,id=a,fd=none"),
-    "standard input twice": ("-qmp", "stdio", "-serial", "stdio"),
+    # at a monitor there QEMU may greet, or not, before it gives up
+    "standard input twice": ("-chardev", "stdio,id=a", "-serial", "stdio"),
     "standard input of a daemon": ("-qmp", "stdio", "-daemonize"),
     "standard input of a daemon's serial line": ("-serial", "stdio", "-daemonize"),
     "no such backend": ("-qmp", "smoke:signals"),

@@ -25,14 +25,14 @@ from pytest_gracekill import KillFlags, KillPolicy
 
 def trial(gracekill, grace):
     policy = KillPolicy(grace=grace, reap=2)
-    gracekill(flush_time=0.3, policy=policy, flags=KillFlags.FORCE, contenders=2).check()
+    gracekill(flush_time=1.2, policy=policy, flags=KillFlags.FORCE, contenders=2).check()
 
 def test_wrong(gracekill):
-    trial(gracekill, 0.1)
+    trial(gracekill, 0.4)
 
 def test_wrong_elsewhere(gracekill, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    trial(gracekill, 0.1)
+    trial(gracekill, 0.4)
 
 def test_right(gracekill):
     trial(gracekill, 5.0)

@@ -45,10 +45,10 @@ _JOIN = 2.0
 #: After so many schedules what they have left is collected; it is only looked at once.
 _COLLECTED = 64
 #: The shares of the time: for few preemptions, and of what is left then, for depth first.
-_BOUNDED = 0.25
+_BOUNDED = 0.15
 _DEPTH_FIRST = 0.7
 #: Schedules of a search without sleep sets: so many are cheap.
-_IN_FULL = 1_000
+_IN_FULL = 300
 #: Schedules at random under each clock, before those with a preemption; under *explore*, where
 #: there is more to see, twice as many.
 _SCOUTS = 16

@@ -150,6 +150,8 @@ def _exploration(
 def _scope(result: Result, scenario: Scenario) -> str:
     told = []
     for covered in result.coverage:
+        if result.found and not covered.schedules:
+            continue  # it has failed before
         if covered.complete:
             what = f"every order of operations ({_schedules(covered)})"
         elif covered.bound >= 0:

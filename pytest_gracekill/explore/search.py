@@ -27,6 +27,7 @@ from pytest_gracekill.explore.strategies import (
     RandomWalk,
     SleepSets,
 )
+from pytest_gracekill.explore.tasks import TIME
 from pytest_gracekill.explore.workers import Pool
 
 if TYPE_CHECKING:
@@ -45,8 +46,11 @@ _JOIN = 2.0
 #: After so many schedules what they have left is collected; it is only looked at once.
 _COLLECTED = 64
 #: The shares of the time: for few preemptions, and of what is left then, for depth first.
-_BOUNDED = 0.15
+_BOUNDED = 0.25
 _DEPTH_FIRST = 0.7
+#: So many schedules with few preemptions come before depth first, under each clock; the others
+#: come after it, where it could not run every order.
+_FEW = 500
 #: Schedules of a search without sleep sets: so many are cheap.
 _IN_FULL = 300
 #: Schedules at random under each clock, before those with a preemption; under *explore*, where
@@ -158,7 +162,7 @@ class Search:
             with suppress(_FoundError):
                 self._search(fronts, bound, _monotonic() + self._seconds)
             for number, found in enumerate(self.result.found):
-                self.result.found[number] = self._shrunk(found)
+                self.result.found[number] = self._plainer(self._shrunk(found), clocks[0])
         return self.result
 
     def replay(self, clock: Clock, choices: Mapping[int, int]) -> tuple[Report, Run]:
@@ -227,15 +231,17 @@ class Search:
 
     def _search(self, fronts: list[_Front], bound: int, end: float) -> None:
         began = _monotonic()
+        few = began + (end - began) * _BOUNDED
         for level in range(bound + 1):
-            until = began + (end - began) * _BOUNDED
-            self._on_each(fronts, until, lambda front, level=level: self._level(front, level))  # type: ignore[misc]
+            self._on_each(fronts, few, lambda front, level=level: self._level(front, level, _FEW))  # type: ignore[misc]
             if not level:
                 for _ in range(_SCOUTS):
                     # the last one again
-                    self._on_each([*fronts, *fronts[1:]], until, self._scout)
+                    self._on_each([*fronts, *fronts[1:]], few, self._scout)
         began = _monotonic()
         self._on_each(fronts, began + (end - began) * _DEPTH_FIRST, self._depth_first)
+        for level in range(bound + 1):
+            self._on_each(fronts, end, lambda front, level=level: self._level(front, level))  # type: ignore[misc]
         self._on_each(fronts, end, self._go_on_at_random)
         for front in fronts:
             short = self._preemptions is None or front.covered.bound < self._preemptions
@@ -259,15 +265,20 @@ class Search:
             finally:
                 front.covered.seconds += _monotonic() - since
 
-    def _level(self, front: _Front, level: int) -> None:
+    def _level(self, front: _Front, level: int, most: int | None = None) -> None:
+        """All schedules with so many preemptions, if those with fewer have been run."""
         strategy = front.bounded
-        while strategy.has_left(level):
-            self._time_left(front.covered)
-            strategy.begin()
-            run = self._run(strategy, front.covered.clock)
-            strategy.finish(run)
-            self._check(run, front.covered, strategy.points)
-        front.covered.bound = level
+        while front.covered.bound == level - 1:
+            if not strategy.has_left(level):
+                front.covered.bound = level
+            elif most is not None and front.covered.schedules >= most:
+                return
+            else:
+                self._time_left(front.covered)
+                strategy.begin()
+                run = self._run(strategy, front.covered.clock)
+                strategy.finish(run)
+                self._check(run, front.covered, strategy.points)
 
     def _depth_first(self, front: _Front) -> None:
         covered = front.covered
@@ -321,6 +332,13 @@ class Search:
                 best.clear()
                 best.update(candidate)
         return Found(found.clock, best, found.words, found.schedules)
+
+    def _plainer(self, found: Found, clock: Clock) -> Found:
+        """The same failure under the first clock, where no time has to pass for it."""
+        plain = Found(clock, found.choices, found.words, found.schedules)
+        if found.clock == clock or TIME in found.choices.values():
+            return found
+        return plain if self._fails(plain, plain.choices) else found
 
     def _candidates(self, best: dict[int, int]) -> Iterator[dict[int, int]]:
         """Fewer choices than the best so far, which changes meanwhile."""

@@ -35,7 +35,7 @@ _MASKS = (
         "<of two callers one returned before the exit, one after it>",
     ),
     # how many schedules there was time for
-    (r"\b\d+ schedules\b", "<count> schedules"),
+    (r"\b\d+\s+schedules\b", "<count> schedules"),
     # how often
     (r"\b\d+ acquisitions\b", "<count> acquisitions"),
     # whether the handler of the monitor's end of file has come to it before the trial was over

@@ -16,7 +16,9 @@ CONFORMANCE = (ROOT / "docs" / "conformance.md").read_text(encoding="utf-8")
 FUNCTIONS = [function for module in cases.GROUPS for function in cases.functions(module)]
 
 #: How a case says that it does not apply.
-_SKIPS = re.compile(r"\bskip\(|\.needs_|trial_after_death|_can_be_called_twice|has_own_child")
+_SKIPS = re.compile(
+    r"\bskip\(|\.explore\(|\.needs_|trial_after_death|_can_be_called_twice|has_own_child"
+)
 
 
 def test_every_case_is_in_the_table() -> None:

@@ -15,8 +15,7 @@ if TYPE_CHECKING:
 
 #: It takes seconds on a core of its own; what others do on the machine is none of our business.
 SECONDS = 100.0
-#: A poll takes part in many more orders than a pidfd: with one look-up less it is as long.
-BESIDE: dict[str, tuple[str, ...]] = {"poll": ("eof", "same"), "pidfd": ("eof", "same", "other")}
+BESIDE = ("eof", "same", "other")
 
 
 def _policy(wait: Wait, drop: str) -> KillPolicy:
@@ -30,7 +29,7 @@ def test_both_dropped_holds_in_every_schedule(gracekill: Judge, wait: Wait) -> N
         flags=KillFlags.FORCE,
         policy=_policy(wait, "both"),
         flush_time=0.5,
-        contenders=BESIDE[wait],
+        contenders=BESIDE,
         seconds=SECONDS,
     )
     found.check()

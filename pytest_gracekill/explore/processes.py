@@ -12,13 +12,13 @@ import os
 import select
 import signal
 import sys
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pytest_gracekill.errors import UsageError
 from pytest_gracekill.explore.tasks import current
 from pytest_gracekill.routine import incarnation
-from pytest_gracekill.witness.signals import signal_name
-from pytest_gracekill.witness.sites import Frame, frames_of
+from pytest_gracekill.witness.signals import OTHER_RUN, SentSignal, signal_name
+from pytest_gracekill.witness.sites import frames_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -29,20 +29,6 @@ if TYPE_CHECKING:
     from pytest_gracekill.explore.vm import SimulatedVm
 
 Replacement: TypeAlias = "tuple[object, object]"
-
-
-class Sent(NamedTuple):
-    """A signal that a task has sent, or tried to."""
-
-    at_ns: int
-    signum: int
-    target: str
-    actor: str
-    reached_vm: bool
-    refused: bool
-    errno: int | None
-    site: Frame | None
-    held: tuple[str, ...]
 
 
 def send(task: Task, vm: SimulatedVm | None, pid: int, signum: int) -> None:
@@ -101,16 +87,17 @@ def _note(
         return
     site = frames_of(task.site) if run.recorded else ()
     run.signals.append(
-        Sent(
-            run.now,
-            signum,
-            target,
-            task.name,
-            reached,
-            refused,
-            errno_,
-            site[0] if site else None,
-            tuple(lock.name for lock in task.held),
+        SentSignal(
+            at_ns=run.now,
+            signum=signum,
+            target=target,
+            actor=task.name,
+            reached_vm=reached,
+            refused=refused,
+            errno=errno_,
+            site=site[0] if site else None,
+            other_run=target.startswith(OTHER_RUN),
+            held=tuple(lock.name for lock in task.held),
         )
     )
 

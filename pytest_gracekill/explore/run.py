@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from pytest_gracekill.explore.locks import Lock
-    from pytest_gracekill.explore.processes import Sent
     from pytest_gracekill.explore.strategies import Strategy
     from pytest_gracekill.explore.vm import SimulatedVm
     from pytest_gracekill.explore.workers import Pool
+    from pytest_gracekill.witness.signals import SentSignal
     from pytest_gracekill.witness.sites import Site
 
 # lock, (task, since_ns, site), until_ns: the shape that a history has, too
@@ -125,7 +125,7 @@ class Run:
         self.vms: dict[int, SimulatedVm] = {}
         self.target: SimulatedVm | None = None
         self.pidfds: dict[int, SimulatedVm] = {}
-        self.signals: list[Sent] = []
+        self.signals: list[SentSignal] = []
         #: What took time: holds (lock, (task, since, site), until), and waits.
         self.holds: list[Held] = []
         self.waits: list[Waited] = []

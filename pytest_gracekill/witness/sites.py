@@ -92,7 +92,7 @@ _CALLERS = (
     str(_WITNESS / "event_loop.py"),
     str(_PACKAGE / "routine" / "adapt.py"),
     str(_EXPLORE / "workers.py"),
-    str(_EXPLORE / "kill_scenario.py"),
+    str(_EXPLORE / "stage.py"),
     str(_EXPLORE / "threads_scenario.py"),
 )
 _WATCHING = tuple(

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 from pytest_gracekill.errors import StartError
+from pytest_gracekill.explore.points import DivergedError, Touched
 from pytest_gracekill.explore.standstill import Standstill
-from pytest_gracekill.explore.strategies import DivergedError, Touched
 from pytest_gracekill.explore.tasks import TASKS, TIME, Abandoned, Ready, Task
 from pytest_gracekill.witness.sites import Frame, calling_site, current_stack, frames_of
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from pytest_gracekill.explore.locks import Lock
-    from pytest_gracekill.explore.strategies import Strategy
+    from pytest_gracekill.explore.points import Strategy
     from pytest_gracekill.explore.vm import SimulatedVm
     from pytest_gracekill.explore.workers import Pool
     from pytest_gracekill.witness.signals import SentSignal

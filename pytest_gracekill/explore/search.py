@@ -17,25 +17,21 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pytest_gracekill.errors import UsageError
+from pytest_gracekill.explore.bounded import Bounded
+from pytest_gracekill.explore.chance import Pct, Pos, RandomWalk
+from pytest_gracekill.explore.points import Following
 from pytest_gracekill.explore.run import LONGEST, Run
 from pytest_gracekill.explore.simulating import on_one_core, simulated, without_garbage
-from pytest_gracekill.explore.strategies import (
-    Bounded,
-    Following,
-    Pct,
-    Pos,
-    RandomWalk,
-    SleepSets,
-)
+from pytest_gracekill.explore.sleep_sets import SleepSets
 from pytest_gracekill.explore.tasks import TIME
 from pytest_gracekill.explore.workers import Pool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from pytest_gracekill.explore.points import Point
     from pytest_gracekill.explore.run import Clock
     from pytest_gracekill.explore.scenario import Scenario, Words
-    from pytest_gracekill.explore.strategies import Point
     from pytest_gracekill.report import Report
 
 #: Tries to make a failing schedule shorter, and seconds for it.

@@ -15,7 +15,7 @@ from pytest_gracekill.explore import exploring
 from pytest_gracekill.explore.named import NamedLocks
 from pytest_gracekill.explore.run import Clock, Run
 from pytest_gracekill.explore.simulating import on_one_core, simulated, without_garbage
-from pytest_gracekill.explore.strategies import SleepSets
+from pytest_gracekill.explore.sleep_sets import SleepSets
 from pytest_gracekill.explore.workers import Pool
 
 if TYPE_CHECKING:

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_gracekill.errors import UsageError
+from pytest_gracekill.explore.points import Following
 from pytest_gracekill.explore.run import Clock, Run
 from pytest_gracekill.explore.simulating import on_one_core, simulated, without_garbage
-from pytest_gracekill.explore.strategies import Following
 from pytest_gracekill.explore.workers import Pool
 
 if TYPE_CHECKING:

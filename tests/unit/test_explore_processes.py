@@ -19,9 +19,9 @@ from pytest_gracekill.child.knobs import Knobs
 from pytest_gracekill.child.program import flushing
 from pytest_gracekill.errors import UsageError
 from pytest_gracekill.explore.objects import SimulatedPopen
+from pytest_gracekill.explore.points import Following
 from pytest_gracekill.explore.run import START_NS, Run
 from pytest_gracekill.explore.simulating import on_one_core, simulated, without_garbage
-from pytest_gracekill.explore.strategies import Following
 from pytest_gracekill.explore.vm import SimulatedVm
 from pytest_gracekill.explore.workers import Pool
 

@@ -18,7 +18,7 @@ import pytest
 
 from pytest_gracekill.explore.run import Clock, Run
 from pytest_gracekill.explore.simulating import on_one_core, simulated, without_garbage
-from pytest_gracekill.explore.strategies import SleepSets
+from pytest_gracekill.explore.sleep_sets import SleepSets
 from pytest_gracekill.explore.workers import Pool
 
 if TYPE_CHECKING:

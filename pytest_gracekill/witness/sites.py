@@ -248,8 +248,11 @@ def frames_by_thread() -> dict[int, FrameType]:
 
 
 def _shown(file: str) -> str:
-    """A path as people look for it: from where they are, or from the package's own folder."""
-    for root in (Path.cwd(), _PACKAGE.parent):
+    """A path as people look for it: from the package's own folder, or from where they are.
+
+    In this order: an environment may be in their folder, and has the Python's version in its paths.
+    """
+    for root in (_PACKAGE.parent, Path.cwd()):
         if file.startswith(f"{root}{os.sep}"):
             return file[len(str(root)) + 1 :]
     return file

@@ -62,6 +62,7 @@ def _query_migrate_capabilities(vm: Vm, _arguments: "dict[str, Json]") -> "Json"
 def _migrate_set_capabilities(vm: Vm, arguments: "dict[str, Json]") -> "Json":
     wanted = _needed(arguments, "capabilities", ARRAY)
     assert isinstance(wanted, list)
+    states: dict[str, bool] = {}
     for number, each in enumerate(wanted):
         where = f"capabilities[{number}]"
         _is(each, OBJECT, where)
@@ -69,10 +70,10 @@ def _migrate_set_capabilities(vm: Vm, arguments: "dict[str, Json]") -> "Json":
         name = _needed(each, "capability", STRING, f"{where}.")
         if name not in MIGRATION:
             raise Fault(f"Parameter 'capability' does not accept value '{name}'")
-        if _needed(each, "state", BOOLEAN, f"{where}."):
-            vm.migration.add(str(name))
-        else:
-            vm.migration.discard(str(name))
+        states[str(name)] = bool(_needed(each, "state", BOOLEAN, f"{where}."))
+    # all of it has been read, and is right: of a wrong list nothing is done
+    for name, state in states.items():
+        (vm.migration.add if state else vm.migration.discard)(name)
     return {}
 
 

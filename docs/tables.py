@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 #: Arguments of ``gracekill`` that are neither settings nor knobs.
 ARGUMENTS = {
     "routine": "the routine under test; `None` is the fixture `kill_routine`",
-    "vm": "a VM that runs already, from `fake_qemu()` or `real_qemu()`; knobs are then not read",
+    "vm": "a VM that runs already, from `fake_qemu()` or `real_qemu()`; its knobs are said"
+    " there, and one in this call is a usage error",
     "flags": "what the call is asked for: `KillFlags.FORCE`, `KillFlags.NOWAIT`, both, or 0 for a"
     " graceful kill; only for a routine that takes `flags`",
     "policy": "a `KillPolicy`, for a routine that takes `policy`; one that takes `grace` or"

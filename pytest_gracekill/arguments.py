@@ -48,7 +48,12 @@ def _succeeded(value: object) -> str | None:
 
 
 def _vm(value: object) -> str | None:
-    return None if value is None or isinstance(value, FakeQemu) else "a FakeQemu is needed"
+    if value is None or isinstance(value, FakeQemu):
+        return None
+    fixture = getattr(value, "__qualname__", "").partition(".")[0]
+    if fixture in ("fake_qemu", "real_qemu"):
+        return f"that is the fixture, which starts a VM when it is called: vm={fixture}()"
+    return "a FakeQemu is needed, as fake_qemu() and real_qemu() return it"
 
 
 def _contend(value: object) -> str | None:

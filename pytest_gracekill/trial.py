@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, cast
 
 from pytest_gracekill import settings
 from pytest_gracekill.arguments import CHECKS, DEFAULTS
+from pytest_gracekill.child.handle import FakeQemu
 from pytest_gracekill.child.knobs import Knobs
 from pytest_gracekill.errors import UsageError
 from pytest_gracekill.routine.adapt import MANAGERS, adapt, form_of, name_of
@@ -23,7 +24,6 @@ from pytest_gracekill.witness.adopted import check as check_locks
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from pytest_gracekill.child.handle import FakeQemu
     from pytest_gracekill.choreography import Point
     from pytest_gracekill.report import Report
     from pytest_gracekill.routine.adapt import Adapted
@@ -31,9 +31,6 @@ if TYPE_CHECKING:
     from pytest_gracekill.routine.model import Driver, Lookup
     from pytest_gracekill.routine.policy import KillPolicy
     from pytest_gracekill.witness.class_order import TrialOrder
-
-
-_OWN_CHILD = ("child", "wrapped", "leaderless")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,16 +86,18 @@ def kinds_of(contenders: int | str | Sequence[str]) -> tuple[str, ...]:
     return (contenders,) if isinstance(contenders, str) else tuple(contenders)
 
 
-def fits(routine: Adapted, knobs: Knobs) -> None:
-    """Check that the routine can be handed a VM of this topology.
+def fits(routine: Adapted, knobs: Knobs, vm: FakeQemu | None = None) -> None:
+    """Check that the routine can be handed a VM of this topology; ``vm`` is one that runs already.
 
     :raises UsageError: a routine that takes our own child, or starts it, was given somebody else's.
     """
-    if _owns_child(routine) and knobs.topology not in _OWN_CHILD:
+    own = (FakeQemu if vm is None else vm).own_child
+    if _owns_child(routine) and knobs.topology not in own:
         does = "starts its VM" if routine.starts_the_vm else f"takes {routine.kind!r}"
+        fix = "" if vm is None else f'; say it where the VM is made: {vm.fixture}(topology="child")'
         raise UsageError(
             f"topology={knobs.topology!r}: a routine that {does} needs a child of"
-            f" its own: {', '.join(_OWN_CHILD)}"
+            f" its own: {', '.join(own)}{fix}"
         )
     if isinstance(routine.routine, External) and routine.routine.wants_qmp and not knobs.qmp:
         raise UsageError(
@@ -109,6 +108,24 @@ def fits(routine: Adapted, knobs: Knobs) -> None:
 def knob_names() -> frozenset[str]:
     """The names of the fake's knobs."""
     return frozenset(field.name for field in dataclasses.fields(Knobs))
+
+
+def _would_be_dropped(name: str, value: Value, vm: object) -> UsageError | None:
+    """Why a knob that goes with a VM that runs already would change nothing."""
+    if not isinstance(vm, FakeQemu):
+        return None
+    said = f"{name}={value.value!r}"
+    if name in vm.knob_names:
+        if value.source != "the call":
+            return None  # a marker's knobs are read where the VM is made
+        fix = f"say it where the VM is made: {vm.fixture}({said})"
+        return UsageError(f"{said} with vm=...: that VM runs already; {fix}", source=value.source)
+    if name not in knob_names():
+        return None
+    return UsageError(
+        f"{said} with vm=...: {vm.fixture} has no such knob, the VM is none that was asked for it",
+        source=value.source,
+    )
 
 
 def plan(
@@ -130,6 +147,8 @@ def plan(
     for name, value in values.items():
         if name in settings.SESSION_ONLY and not settings.is_own(value):
             continue
+        if "vm" in values and (error := _would_be_dropped(name, value, values["vm"].value)):
+            raise error
         if name not in known:
             raise settings.unknown(name, known, value.source)
         if name in settings.SETTINGS:
@@ -146,7 +165,7 @@ def plan(
     given_locks = cast("Sequence[tuple[object, str]]", chosen["locks"])
     check_locks(given_locks, values["locks"].source if "locks" in values else "the call")
     knobs = _knobs(adapted, values, names) if vm is None else vm.knobs
-    fits(adapted, knobs)
+    fits(adapted, knobs, vm)
     return Plan(
         routine=adapted,
         knobs=knobs,

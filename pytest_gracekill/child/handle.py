@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import signal
 import subprocess
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from . import mark as marks
 from .disk import Disk
 from .ending import Ending, Exit
 from .journal import Journal
+from .knobs import Knobs
 from .launch import GONE_WITHIN, Launched, launch
-
-if TYPE_CHECKING:
-    from .knobs import Knobs
 
 __all__ = ["Exit", "FakeQemu", "spawn"]
 
@@ -36,8 +34,13 @@ def spawn(knobs: Knobs, directory: Path, *, stdout: int = subprocess.DEVNULL) ->
 class FakeQemu:
     """A fake QEMU that has been started; `spawn` and the fixture `fake_qemu` return it."""
 
-    #: What it is, in messages.
+    #: What it is, in messages, and the fixture that starts it.
     _kind = "fake"
+    fixture = "fake_qemu"
+    #: What it can be asked for when it is started.
+    knob_names = frozenset(field.name for field in dataclasses.fields(Knobs))
+    #: The topologies in which it is our own child, or a child of that.
+    own_child: tuple[str, ...] = ("child", "wrapped", "leaderless")
 
     def __init__(
         self,

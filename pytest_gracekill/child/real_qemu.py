@@ -15,7 +15,7 @@ from .ending import Ending, Exit
 from .handle import FakeQemu
 from .journal import Journal
 from .real_image import RealDisk
-from .real_knobs import RealKnobs
+from .real_knobs import RealKnobs, names
 from .real_launch import Started, start
 
 if TYPE_CHECKING:
@@ -46,6 +46,9 @@ class RealQemu(FakeQemu):
     disk: RealDisk
 
     _kind = "QEMU"
+    fixture = "real_qemu"
+    knob_names = names()
+    own_child = ("child", "wrapped")
 
     def __init__(self, started: Started) -> None:
         self._started = started

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
@@ -123,6 +124,78 @@ def test_routine(
         plan(routine, arguments)
     for part in (*parts, "(from the call)"):
         assert part in str(caught.value)
+
+
+RUNS_ALREADY = """
+import os
+import pytest
+from pytest_gracekill import KillPolicy
+
+def test_call(gracekill, FIXTURE):
+    gracekill(vm=FIXTURE(), flush_time=2)
+
+def test_slip(gracekill, FIXTURE):
+    gracekill(vm=FIXTURE(), flush_tim=2)
+
+def test_not_called(gracekill, FIXTURE):
+    gracekill(vm=FIXTURE)
+
+def test_not_its_child(gracekill, FIXTURE):
+    gracekill(lambda popen: popen.kill(), vm=FIXTURE(topology="reaped"))
+
+@pytest.mark.gracekill(flush_time=5, blocks=7)
+def test_marker(gracekill, FIXTURE):
+    vm = FIXTURE(flush_time=0.1)  # the marker is read here, and the call is stronger
+    report = gracekill(lambda pid: (os.kill(pid, 15), vm.wait(20)), vm=vm)
+    report.check("data")
+    assert report.disk.acknowledged == list(range(7))
+"""
+NOT_OF_QEMU = """
+def test_gate(gracekill, real_qemu):
+    gracekill(vm=real_qemu(), gate="held")
+
+def test_helpers(gracekill, real_qemu):
+    gracekill(vm=real_qemu(), helpers=1)
+
+@pytest.mark.gracekill(on_term="ignore")
+def test_only_of_a_fake(gracekill, real_qemu):
+    gracekill(vm=real_qemu())
+"""
+NEEDS_QEMU = pytest.mark.skipif(shutil.which("qemu-io") is None, reason="QEMU is not installed")
+
+
+@pytest.mark.parametrize(
+    ("fixture", "own"),
+    [
+        ("fake_qemu", "child, wrapped, leaderless"),
+        pytest.param("real_qemu", "child, wrapped", marks=NEEDS_QEMU),
+    ],
+)
+def test_a_vm_that_runs_already_is_what_it_is(
+    run_pytest: RunPytest, fixture: str, own: str
+) -> None:
+    result = run_pytest(RUNS_ALREADY.replace("FIXTURE", fixture), "--tb=short")
+    result.assert_outcomes(passed=1, failed=4)
+    text = result.stdout.str()
+    made = "that VM runs already; say it where the VM is made:"
+    for said in (
+        f"flush_time=2 with vm=...: {made} {fixture}(flush_time=2) (from the call)",
+        "unknown argument 'flush_tim'; did you mean 'flush_time'?",
+        f"that is the fixture, which starts a VM when it is called: vm={fixture}()",
+        f'of its own: {own}; say it where the VM is made: {fixture}(topology="child")',
+    ):
+        assert said in text
+
+
+@NEEDS_QEMU
+def test_a_real_qemu_has_not_all_knobs_of_a_fake(run_pytest: RunPytest) -> None:
+    result = run_pytest(f"import pytest\n{NOT_OF_QEMU}", "--tb=short")
+    result.assert_outcomes(failed=3)
+    text = result.stdout.str()
+    assert "say it where the VM is made: real_qemu(gate='held') (from the call)" in text
+    for said in ("helpers=1", "on_term='ignore'"):
+        assert f"{said} with vm=...: real_qemu has no such knob" in text
+    assert "(from marker gracekill of test_a_real" in text
 
 
 def test_right_values_are_no_error() -> None:

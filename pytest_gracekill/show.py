@@ -93,12 +93,41 @@ def _below(root: Path) -> list[Path]:
 
 def _compared(before: Path, after: Path, output: Path | None, ink: Ink) -> Iterator[str]:
     names = (str(before), str(after))
+    _check_single(before, after)
     both = comparison.compare(folder.load(before), folder.load(after), names)
     to = after if output is None else output
     with _writing(to):
         (to / PAGE).write_text(comparison.page(both), encoding="utf-8")
     yield from comparison.lines(both, ink)
     yield f"drawn: {to / PAGE}"
+
+
+def _check_single(before: Path, after: Path) -> None:
+    """Check that each of two folders is of one trial.
+
+    :raises UsageError: one is over many, or has none; the text has what can be compared.
+    """
+    many: dict[Path, list[Path]] = {}
+    for root in (before, after):
+        alone = (root / folder.HISTORY).is_file()
+        found = [root] if alone else _below(root) if root.is_dir() else []
+        many[root] = [path.relative_to(root) for path in found]
+        if not many[root]:
+            what = "is no folder" if not root.is_dir() else f"has no {folder.HISTORY}"
+            raise UsageError(
+                f"{root} {what}: no evidence of a trial was saved there; of a run in which all"
+                " went well there is some with --gracekill-save=DIR=all"
+            )
+    if all(trials == [Path()] for trials in many.values()):
+        return
+    shared = [trial for trial in many[before] if trial in many[after]]
+    pair = (shared[0], shared[0]) if shared else (many[before][0], many[after][0])
+    command = f"show {before / pair[0]} {after / pair[1]}"
+    over = next(root for root in (before, after) if many[root] != [Path()])
+    raise UsageError(
+        f"{over} is a folder over {len(many[over])} trial{'s' if len(many[over]) > 1 else ''};"
+        f" two trials are compared, so name one of each: {command}"
+    )
 
 
 class _writing:  # noqa: N801 - a context manager

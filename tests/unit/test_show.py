@@ -222,6 +222,38 @@ def test_a_trial_and_an_explored_schedule_have_no_scale_in_common(
         assert "no time scale in common" in told
 
 
+def test_folders_over_many_trials_are_compared_one_trial_of_each(
+    capsys: pytest.CaptureFixture[str], seed: Path, mended: Path, tmp_path: Path
+) -> None:
+    before, after = tmp_path / "before", tmp_path / "after"
+    for trial in ("test_a.py/test_one/trial-1", "test_a.py/test_two/trial-1"):
+        shutil.copytree(seed, before / trial)
+    shutil.copytree(mended, after / "test_a.py" / "test_two" / "trial-1")
+    told = refused(capsys, before, after)
+    pair = [before / "test_a.py/test_two/trial-1", after / "test_a.py/test_two/trial-1"]
+    assert told == (
+        f"gracekill: {before} is a folder over 2 trials; two trials are compared, so name one of"
+        f" each: show {pair[0]} {pair[1]}\n"
+    )
+    # what it says can be typed
+    assert "changed:" in shown(capsys, *pair)
+    # only one of the two, and none in common
+    assert f"{after} is a folder over 1 trial;" in refused(capsys, seed, after)
+    assert f"show {seed} {pair[1]}\n" in refused(capsys, seed, after)
+
+
+def test_a_run_in_which_all_went_well_was_not_saved(
+    capsys: pytest.CaptureFixture[str], seed: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    assert f"{tmp_path / 'after'} is no folder: no evidence" in refused(
+        capsys, seed, tmp_path / "after"
+    )
+    told = refused(capsys, seed, tmp_path / "empty")
+    assert f"{tmp_path / 'empty'} has no history.jsonl" in told
+    assert "--gracekill-save=DIR=all" in told
+
+
 # -- what it cannot draw
 
 

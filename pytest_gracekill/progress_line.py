@@ -23,7 +23,7 @@ AFTER = 2.0
 EVERY = 0.2
 #: Seconds for a terminal that takes nothing (stopped by ^S, say), then it goes without.
 _PATIENCE = 1.0
-_SMALLEST = 20
+_SMALLEST, _USUAL = 20, 80
 
 # a line below there is, the cursor is kept; then to that line, and all of it anew
 _DOWN = "\x1bD\x1b[A\x1b7\x1b[B\r\x1b[2K"
@@ -111,7 +111,8 @@ class ProgressLine:
             if self._paused or stop.is_set():
                 return
             try:
-                width = os.get_terminal_size(self._fd).columns
+                # one that was never told its size says 0, as on a serial line
+                width = os.get_terminal_size(self._fd).columns or _USUAL
             except OSError:
                 return
             if width >= _SMALLEST:

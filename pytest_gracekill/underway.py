@@ -76,7 +76,7 @@ class TrialUnderway:
                 done = min(flushed.blocks, vm.knobs.blocks)
                 told.append(f"flushed {done} of {vm.knobs.blocks} blocks")
         if self.until is not None:
-            told.append(f"{max(self.until - time.monotonic(), 0.0):.0f} s left")
+            told.append(f"cut off in {max(self.until - time.monotonic(), 0.0):.0f} s")
         return ", ".join(told)
 
 

@@ -56,13 +56,13 @@ def lines_of(screen: Screen) -> list[str]:
 
 
 @pytest.mark.parametrize("capture", ["-q", "-s"])
-def test_a_trial_tells_phase_flush_and_time_left_and_leaves_nothing(
+def test_a_trial_tells_phase_flush_and_when_it_is_cut_off_and_leaves_nothing(
     tmp_path: Path, capture: str
 ) -> None:
     screen, _ = on_terminal(tmp_path, SLOW, capture)
     told = lines_of(screen)
     assert told
-    pattern = r"gracekill: the routine runs, flushed (\d+) of 64 blocks, (\d+) s left"
+    pattern = r"gracekill: the routine runs, flushed (\d+) of 64 blocks, cut off in (\d+) s"
     running = [match for line in told if (match := re.fullmatch(pattern, line))]
     assert running
     flushed = [int(match[1]) for match in running]

@@ -108,6 +108,14 @@ def test_it_has_one_line_and_no_sign_that_moves_the_cursor(terminal: Terminal) -
     assert shown == ("gracekill: x?[2J??" + "y" * 200)[:59]
 
 
+def test_a_terminal_that_does_not_know_its_size_has_80_columns(terminal: Terminal) -> None:
+    fcntl.ioctl(terminal.theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 0, 0, 0, 0))
+    with ProgressLine(terminal.theirs).during(lambda: "y" * 200):
+        told = terminal.until("y\x1b8")
+    shown = told.rpartition("\x1b[2K")[2].partition("\x1b8")[0]
+    assert shown == ("gracekill: " + "y" * 200)[:79]
+
+
 def test_what_is_printed_meanwhile_has_its_place(terminal: Terminal) -> None:
     with os.fdopen(os.dup(terminal.theirs), "w", buffering=1) as stream:
         write = stream.write
@@ -205,7 +213,7 @@ def test_phases_are_told_with_the_time_that_they_have() -> None:
     trial = TrialUnderway()
     assert str(trial) == "the VM starts"
     trial.begins("the routine runs", seconds=100.4)
-    assert str(trial) == "the routine runs, 100 s left"
+    assert str(trial) == "the routine runs, cut off in 100 s"
     trial.begins("the routine has returned")
     assert str(trial) == "the routine has returned"
 

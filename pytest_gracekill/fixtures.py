@@ -244,7 +244,9 @@ def real_qemu(
         except MissingQemuError as error:
             required = request.config.stash[SETTLED]["require_qemu"]
             if required.value:
-                pytest.fail(f"{error.what}; it is required by {required.source}", pytrace=False)
+                what = f"{error.what}; it is required by {required.source}"
+                # from None: else the text would be there twice
+                raise pytest.fail.Exception(what, pytrace=False) from None
             pytest.skip(error.what)
         except UsageError as error:
             # the user's line is what is wrong, not ours
@@ -332,6 +334,7 @@ def gracekill(
     judging.explore, judging.explore_threads = _explorers(request)  # type: ignore[method-assign]
     with folders(tmp_path_factory) as folder:
         yield judging
+    _check_replayed(request)
 
 
 def _explorers(
@@ -398,6 +401,23 @@ def telling(request: pytest.FixtureRequest, going_on: object) -> AbstractContext
     """Tell on the terminal what is going on, where there is one and it takes long."""
     line = request.config.stash.get(LINE, None)
     return nullcontext() if line is None else line.during(going_on.__str__)
+
+
+def _check_replayed(request: pytest.FixtureRequest) -> None:
+    """A token of an exploration that the test has not come to has replayed nothing."""
+    replay = request.config.stash[SETTLED]["replay"]
+    explored = request.node.stash.get(EXPLORED, [])
+    if replay.value is None or not explored:
+        return
+    from pytest_gracekill.explore.token import parse  # noqa: PLC0415 - loaded when it is used
+
+    number = parse(str(replay.value), replay.source).number
+    if number > len(explored):
+        raise UsageError(
+            f"{replay.value}: a token of exploration {number} of its test, and this test has"
+            f" {len(explored)}",
+            source=replay.source,
+        )
 
 
 def routine_of(request: pytest.FixtureRequest) -> tuple[Callable[..., object] | External, str]:

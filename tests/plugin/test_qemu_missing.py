@@ -47,7 +47,11 @@ def test_it_is_skipped_with_the_line_that_installs_it(run_pytest: RunPytest) -> 
 def test_it_fails_where_it_is_required(run_pytest: RunPytest) -> None:
     result = run_pytest(MODULE, "--gracekill-require-qemu")
     result.assert_outcomes(failed=2)
-    assert f"{MISSING}; it is required by --gracekill-require-qemu" in result.stdout.str()
+    text = result.stdout.str()
+    assert f"{MISSING}; it is required by --gracekill-require-qemu" in text
+    failures, _, _ = text.partition("short test summary info")
+    # each test has it once, in the traceback and not again as its cause
+    assert failures.count(INSTALL) == 2
 
 
 def test_it_fails_where_the_environment_requires_it(

@@ -15,7 +15,7 @@ from pytest_gracekill.explore.kill_scenario import KillScenario
 from pytest_gracekill.explore.named import check
 from pytest_gracekill.explore.threads_scenario import ThreadsScenario, takes_a_state
 from pytest_gracekill.explore.vm import check as check_knobs
-from pytest_gracekill.routine.adapt import adapt, name_of
+from pytest_gracekill.routine.adapt import adapt, form_of, name_of
 from pytest_gracekill.settings import KINDS, Value
 
 if TYPE_CHECKING:
@@ -134,6 +134,12 @@ def explore_threads(
     if not bodies:
         raise UsageError("explore_threads() has no body: one callable (state) per thread is needed")
     checks = () if check_ is None else (check_,)
+    for function in (setup, *bodies, *checks):
+        if callable(function) and form_of(function) != "function":
+            raise UsageError(
+                f"{name_of(function)} is a generator or a coroutine function: nothing of it would"
+                " run; a plain function is needed"
+            )
     for body in (*bodies, *checks):
         if not callable(body) or not takes_a_state(body):
             shown = name_of(body) if callable(body) else repr(body)

@@ -32,6 +32,13 @@ CLOCKS: dict[str, tuple[Clock, ...]] = {
 }
 
 
+#: What a replay does not say.
+_ONLY_ONE = (
+    "only the schedule of the token was run, and it does not fail now: run all schedules, without"
+    " the token, to see that none does"
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """How far to look: as in ``gracekill.explore``.
@@ -111,7 +118,11 @@ def explore(
         if asked.replay is not None and asked.replay.number == asked.number:
             return _replayed(search, scenario, asked.replay, asked)
         result = search.explore(CLOCKS[limits.clock])
-        failures = tuple(_failure(search, scenario, found, asked) for found in result.found)
+        failures = tuple(
+            failure
+            for found in result.found
+            if (failure := _failure(search, scenario, found, asked, result)) is not None
+        )
     return _exploration(result, scenario, failures, asked)
 
 
@@ -153,7 +164,8 @@ def _scope(result: Result, scenario: Scenario) -> str:
         if result.found and not covered.schedules:
             continue  # it has failed before
         if covered.complete:
-            what = f"every order of operations ({_schedules(covered)})"
+            matters = "" if covered.in_full else " that matters"
+            what = f"every order of operations{matters} ({_schedules(covered)})"
         elif covered.bound >= 0:
             what = (
                 f"every schedule with at most {_preemptions(covered.bound)}"
@@ -173,12 +185,24 @@ def _preemptions(bound: int) -> str:
     return "1 preemption" if bound == 1 else f"{bound} preemptions"
 
 
-def _failure(search: Search, scenario: Scenario, found: Found, asked: Asked) -> Failure:
+def _failure(
+    search: Search, scenario: Scenario, found: Found, asked: Asked, result: Result
+) -> Failure | None:
+    """The failure once more, recorded; None when it does not come again."""
     report, run = search.replay(found.clock, found.choices)
+    if scenario.words(run) != found.words:
+        words = ", ".join(word for _, word in found.words)
+        for covered in result.coverage:
+            if covered.clock == found.clock:
+                covered.limit = (
+                    f"the program is not deterministic: a schedule failed ({words}), and did not"
+                    " when it was run again with the same choices"
+                )
+        return None
     token = tokens.Token(
         number=asked.number,
         clock=found.clock,
-        fingerprint=tokens.fingerprint(scenario.identity),
+        fingerprint=tokens.fingerprint(f"{asked.test}\n{scenario.identity}"),
         choices=found.choices,
     )
     steps = tuple(_steps(run))
@@ -192,12 +216,12 @@ def _failure(search: Search, scenario: Scenario, found: Found, asked: Asked) -> 
 
 
 def _replayed(search: Search, scenario: Scenario, token: Token, asked: Asked) -> Exploration:
-    fingerprint = tokens.fingerprint(scenario.identity)
+    fingerprint = tokens.fingerprint(f"{asked.test}\n{scenario.identity}")
     if token.fingerprint != fingerprint:
         raise UsageError(
             f"the token {token} is of another scenario: its fingerprint is {token.fingerprint}, and"
             f" that of {scenario.scope} is {fingerprint}; the same routine or bodies, contenders"
-            " and knobs are needed",
+            " and knobs, in the same test, are needed",
             source=asked.source,
         )
     report, run = search.replay(token.clock, token.choices)
@@ -214,7 +238,7 @@ def _replayed(search: Search, scenario: Scenario, token: Token, asked: Asked) ->
         status="failed" if failed else "incomplete",
         schedules=1,
         scope=f"{scenario.scope}; clock {token.clock}: the schedule of the token",
-        limit="" if failed else "only the schedule of the token was run, and it does not fail now",
+        limit="" if failed else _ONLY_ONE,
         failures=(failure,) if failed else (),
         test=asked.test,
         replayed=True,

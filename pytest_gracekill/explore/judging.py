@@ -240,6 +240,7 @@ def _lock_state(run: Run, first: Caller, found: AnyDeadlock | None) -> LockState
         deadlocks=() if found is None else (found,),
         # an order that has a cycle deadlocks in some schedule, or in none: that is looked at
         cycles=(),
+        order_is_judged=False,
     )
 
 
@@ -258,6 +259,12 @@ def _history(stage: Stage, evidence: Evidence) -> History:
         return history
     for entry in evidence.journal:
         history.record(entry.event, "fake", entry.at_ns, **entry.fields)
+    exit_, gone_ns = evidence.exit, evidence.gone_ns
+    if exit_ is not None and gone_ns is not None:
+        # what a signal ends says no word of it; a trial has seen its end, and so has this
+        history.record(
+            "gone", "fake", gone_ns, code=exit_.code, signal=exit_.signal, by_trial=False
+        )
     for step in stage.run.steps:
         site = None if step.site is None else str(step.site)
         history.record("step", step.actor, step.at_ns, text=step.text, site=site)

@@ -97,6 +97,7 @@ class KillScenario:
         stage = self._stage
         assert stage is not None
         assert stage.run is run
+        _let_end(stage)
         return judged(self._plan, stage, self.budget)
 
 

@@ -7,7 +7,7 @@ as new in each.
 from __future__ import annotations
 
 import _thread
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pytest_gracekill.explore.tasks import current
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _allocate_lock = _thread.allocate_lock
 _LONGEST = _thread.TIMEOUT_MAX
 
+_allocate_lock, _RLock = _thread.allocate_lock, _thread.RLock
+
 #: How a lock is called that nobody has given a name.
 _UNNAMED = "lock-"
 
@@ -31,6 +33,7 @@ class Lock:
     __slots__ = (
         "__weakref__",
         "_count",
+        "_real",
         "_run",
         "is_free",
         "mask",
@@ -46,6 +49,7 @@ class Lock:
     def __init__(self, name: str | None = None, run: Run | None = None) -> None:
         self.name = name or ""
         self._run: Run | None = None
+        self._real: Any = None
         self.owner: Task | None = None
         self.since = 0
         self.site: Site = ()
@@ -81,19 +85,25 @@ class Lock:
         if not self.name:
             self.name = f"{_UNNAMED}{len(run.locks)}"
 
-    def _caller(self) -> Task:
-        task = current()
-        if task is None:
-            raise RuntimeError(f"{self!r} belongs to an exploration, and is used outside of it")
-        if self._run is not task.run:
-            self.join(task.run)
-        return task
+    def _outside(self) -> Any:
+        """A real lock, for whoever has kept this one and uses it when the exploration is over."""
+        if self._real is None:
+            self._real = _RLock() if self.reentrant else _allocate_lock()
+        return self._real
+
+    def _caller(self, task: Task) -> Run:
+        run = task.run
+        if self._run is not run:
+            self.join(run)
+        return run
 
     # -- what a lock of threading has
 
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:  # noqa: FBT001, FBT002 - threading's own signature
-        task = self._caller()
-        run = task.run
+        task = current()
+        if task is None:
+            return bool(self._outside().acquire(blocking, timeout))
+        run = self._caller(task)
         if self.reentrant and self.owner is task:
             # its own lock: nobody else could tell whether it was taken again
             self._count += 1
@@ -126,8 +136,11 @@ class Lock:
         run.acquisitions += 1
 
     def release(self) -> None:
-        task = self._caller()
-        run = task.run
+        task = current()
+        if task is None:
+            self._outside().release()
+            return
+        run = self._caller(task)
         if run.abandoning:
             self.owner = None
             return
@@ -162,8 +175,10 @@ class Lock:
         self._count = count
 
     def locked(self) -> bool:
-        task = self._caller()
-        task.run.perform(task, "looks at", self, self.mask, reads=True)
+        task = current()
+        if task is None:
+            return self._real is not None and bool(self._real.locked())
+        self._caller(task).perform(task, "looks at", self, self.mask, reads=True)
         return self.owner is not None
 
     def held(self) -> bool:

@@ -10,14 +10,17 @@ from __future__ import annotations
 
 import functools
 import queue
+import sys
 import threading
 from contextlib import contextmanager
-from types import CodeType, FunctionType, MethodType, ModuleType
+from types import CodeType, FunctionType, MemberDescriptorType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pytest_gracekill.errors import UsageError
 from pytest_gracekill.explore.locks import Lock, RLock
+from pytest_gracekill.explore.real_locks import INSTALLED
 from pytest_gracekill.explore.synchronizing import mark, unmark
+from pytest_gracekill.witness.bindings import replaced
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -75,7 +78,10 @@ class NamedLocks:
     """What was named, as each schedule finds it."""
 
     def __init__(self, locks: Sequence[Named]) -> None:
-        self._places = [(owner, attribute, getattr(owner, attribute)) for owner, attribute in locks]
+        self._places = [
+            (_home(owner, attribute), attribute, getattr(owner, attribute))
+            for owner, attribute in locks
+        ]
         self._locks: dict[int, Lock] = {}
 
     @contextmanager
@@ -90,8 +96,15 @@ class NamedLocks:
                     self._wire(value, self._lock_for(inner, f"{name}'s lock"))
             else:
                 setattr(owner, attribute, self._lock_for(value, name))
+        pairs = [
+            (value, self._lock_for(value, ""))
+            for _, _, value in self._places
+            if not isinstance(value, _OBJECTS)
+        ]
         try:
-            yield
+            # what another module has imported by name is the same lock
+            with replaced(pairs, but=("pytest_gracekill",)):
+                yield
         finally:
             for owner, attribute, value in self._places:
                 if isinstance(value, _OBJECTS):
@@ -126,6 +139,16 @@ class NamedLocks:
         return []
 
 
+def _home(owner: object, attribute: str) -> object:
+    """Where the attribute is bound: its object, or the class that has it for all of its objects."""
+    if isinstance(owner, type | ModuleType) or attribute in getattr(owner, "__dict__", {}):
+        return owner
+    for kind in type(owner).__mro__:
+        if isinstance(vars(kind).get(attribute), _ALL):
+            return kind
+    return owner
+
+
 def _name(owner: object, attribute: str) -> str:
     if isinstance(owner, ModuleType):
         return f"{owner.__name__.rpartition('.')[2]}.{attribute}"
@@ -150,7 +173,8 @@ def check_reachable(
         inner = getattr(getattr(owner, attribute), "_lock", None)
         if inner is not None:
             known.add(id(inner))
-    looker = _Looker(known, source)
+    homes = {(id(_home(owner, attribute)), attribute) for owner, attribute in locks}
+    looker = _Looker(known, homes, source)
     for function in work:
         looker.look_at_function(function)
 
@@ -160,12 +184,13 @@ def check_made(state: object, source: str) -> None:
 
     :raises UsageError: it says where one is, and how it comes to be simulated.
     """
-    _MadeLooker(set(), source).look_at(state)
+    _MadeLooker(set(), set(), source).look_at(state)
 
 
 class _Looker:
-    def __init__(self, known: set[int], source: str) -> None:
+    def __init__(self, known: set[int], homes: set[tuple[int, str]], source: str) -> None:
         self._known = known
+        self._homes = homes
         self._source = source
         self._seen: set[int] = set()
 
@@ -187,7 +212,7 @@ class _Looker:
         self._look_into(function)
 
     def _look_into(self, function: FunctionType) -> None:
-        if id(function) in self._seen or function.__module__.partition(".")[0] in _FOREIGN:
+        if id(function) in self._seen or _is_installed(function.__module__):
             return
         self._seen.add(id(function))
         free = function.__code__.co_freevars
@@ -202,11 +227,31 @@ class _Looker:
         for name in _names(function.__code__):
             if name in function.__globals__:
                 place = f"{function.__module__}.{name}"
-                self._look_at(function.__globals__[name], place, _DEEP, function.__module__)
+                there = function.__globals__[name]
+                self._look_at(there, place, _DEEP, function.__module__)
+                if isinstance(there, ModuleType) and not _is_installed(there.__name__):
+                    self._look_at_module(there, function.__code__)
 
-    def _look_at(self, value: object, place: str, deep: int, module: str | None = None) -> None:
+    def _look_at_module(self, module: ModuleType, code: CodeType) -> None:
+        """What the code may use of a module that it has by name."""
+        for name in _names(code):
+            if name in vars(module):
+                self._look_at(
+                    vars(module)[name], f"{module.__name__}.{name}", _DEEP, module.__name__
+                )
+
+    def _look_at(
+        self,
+        value: object,
+        place: str,
+        deep: int,
+        module: str | None = None,
+        home: tuple[int, str] | None = None,
+    ) -> None:
         if isinstance(value, _ALL):
-            if id(value) not in self._known:
+            if id(value) in self._known:
+                self._check_alias(value, place, module, home)
+            else:
                 raise UsageError(
                     f"{place} is a {type(value).__name__} that was made before the exploration:"
                     " name it in locks=[(object, 'attribute')], or make it in the setup",
@@ -214,12 +259,15 @@ class _Looker:
                 )
             return
         if isinstance(value, FunctionType | MethodType | functools.partial):
-            inner = value.__func__ if isinstance(value, MethodType) else value
-            if module is None or getattr(inner, "__module__", None) == module:
-                self.look_at_function(value)
+            self.look_at_function(value)
             return
-        if not deep or isinstance(value, type | ModuleType) or id(value) in self._seen:
+        if isinstance(value, type) and not _is_installed(value.__module__):
+            self._look_at_class(value, place)
             return
+        if deep and not isinstance(value, type | ModuleType) and id(value) not in self._seen:
+            self._look_inside(value, place, deep)
+
+    def _look_inside(self, value: object, place: str, deep: int) -> None:
         if type(value).__module__.partition(".")[0] in (*_FOREIGN, "builtins"):
             if isinstance(value, dict | list | tuple) and len(value) < _DATA:
                 self._seen.add(id(value))
@@ -229,7 +277,34 @@ class _Looker:
             return
         self._seen.add(id(value))
         for name, attribute in list(getattr(value, "__dict__", {}).items()):
-            self._look_at(attribute, f"{place}.{name}", deep - 1)
+            self._look_at(attribute, f"{place}.{name}", deep - 1, home=(id(value), name))
+        for kind in type(value).__mro__:
+            if _is_installed(kind.__module__):
+                continue
+            self._look_at_class(kind, place)
+            for name, slot in list(vars(kind).items()):
+                if isinstance(slot, MemberDescriptorType) and hasattr(value, name):
+                    there = getattr(value, name)
+                    self._look_at(there, f"{place}.{name}", deep - 1, home=(id(value), name))
+
+    def _look_at_class(self, kind: type, place: str) -> None:
+        for name, attribute in list(vars(kind).items()):
+            if isinstance(attribute, _ALL):
+                self._look_at(attribute, f"{place}.{name}", 0, home=(id(kind), name))
+
+    def _check_alias(
+        self, value: object, place: str, module: str | None, home: tuple[int, str] | None
+    ) -> None:
+        """A lock that was named is reached by a name that was not.
+
+        What a module has bound is replaced, too, and a condition or an event stays the same object.
+        """
+        if isinstance(value, _OBJECTS) or module is not None or home in self._homes:
+            return
+        raise UsageError(
+            f"{place} is another name of a lock that is named in locks=: name it there, too",
+            source=self._source,
+        )
 
 
 class _MadeLooker(_Looker):
@@ -241,7 +316,14 @@ class _MadeLooker(_Looker):
     def look_at_function(self, function: object) -> None:
         """Leave it alone."""
 
-    def _look_at(self, value: object, place: str, deep: int, module: str | None = None) -> None:
+    def _look_at(
+        self,
+        value: object,
+        place: str,
+        deep: int,
+        module: str | None = None,
+        home: tuple[int, str] | None = None,
+    ) -> None:
         if isinstance(value, (_LOCK, *_RLOCK)):
             raise UsageError(
                 f"{place} is a {type(value).__name__} that is not simulated: what has made it had"
@@ -250,7 +332,17 @@ class _MadeLooker(_Looker):
                 source=self._source,
             )
         if not isinstance(value, _OBJECTS):
-            super()._look_at(value, place, deep, module)
+            super()._look_at(value, place, deep, module, home)
+
+
+@functools.cache
+def _is_installed(module: str) -> bool:
+    """Whether a module is the standard library's, an installed package's, or our own."""
+    top = module.partition(".")[0]
+    if top in _FOREIGN or top in sys.stdlib_module_names or top == "builtins":
+        return True
+    file = getattr(sys.modules.get(module), "__file__", None)
+    return file is not None and file.startswith(INSTALLED)
 
 
 def _names(code: CodeType) -> Iterator[str]:

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 import psutil
 
-from pytest_gracekill.errors import UsageError
 from pytest_gracekill.explore.processes import reaped, send
-from pytest_gracekill.explore.tasks import current
+from pytest_gracekill.explore.tasks import current, refused
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -87,11 +86,26 @@ class SimulatedPopen(subprocess.Popen[bytes]):
         return True
 
 
+def methods() -> Iterator[tuple[type, str, object]]:
+    """What starts a process, which no task can."""
+    real = subprocess.Popen.__init__
+
+    def __init__(self: Any, args: Any, *more: Any, **named: Any) -> None:  # noqa: N807 - it is one
+        if current() is None:
+            real(self, args, *more, **named)
+            return
+        # what its finalizer asks for
+        self.returncode, self.pid, self._child_created = 0, 0, False
+        raise refused(f"a process ({args!r}) cannot be started in an exploration")
+
+    yield subprocess.Popen, "__init__", __init__
+
+
 class _NotSimulated:
     """What psutil would ask of the system."""
 
     def __getattr__(self, name: str) -> NoReturn:
-        raise UsageError(f"psutil.Process.{name} is not simulated in an exploration")
+        raise refused(f"psutil.Process.{name} is not simulated in an exploration")
 
 
 def replacements() -> Iterator[tuple[object, object]]:  # noqa: C901 - one class, made when psutil is

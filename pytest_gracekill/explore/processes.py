@@ -14,8 +14,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from pytest_gracekill.errors import UsageError
-from pytest_gracekill.explore.tasks import current
+from pytest_gracekill.explore.tasks import current, refused
 from pytest_gracekill.routine import incarnation
 from pytest_gracekill.witness.signals import OTHER_RUN, SentSignal, signal_name
 from pytest_gracekill.witness.sites import frames_of
@@ -177,7 +176,7 @@ def _number(fd: object) -> int:
 def _vm_of(run: Run, fd: int) -> SimulatedVm:
     vm = run.pidfds.get(fd)
     if vm is None:
-        raise UsageError(
+        raise refused(
             f"descriptor {fd} cannot be waited for in an exploration: pidfds of the VM can, files"
             " and sockets are not simulated"
         )
@@ -198,16 +197,20 @@ def replacements() -> Iterator[Replacement]:
         yield select.poll, _poll(select.poll)
         yield select.epoll, _not_simulated("select.epoll", select.epoll)
         yield os.fork, _not_simulated("os.fork", os.fork)
-        yield builtins.open, _without_proc(builtins.open)
+        yield os.posix_spawn, _not_simulated("os.posix_spawn", os.posix_spawn)
+        yield signal.pthread_kill, _not_simulated("signal.pthread_kill", signal.pthread_kill)
+    yield os.system, _not_simulated("os.system", os.system)
+    yield signal.raise_signal, _not_simulated("signal.raise_signal", signal.raise_signal)
+    yield builtins.open, _without_proc(builtins.open)
 
 
 def _not_simulated(name: str, real: Callable[..., object]) -> Callable[..., object]:
-    def refused(*arguments: object, **named: object) -> object:
+    def instead(*arguments: object, **named: object) -> object:
         if current() is None:
             return real(*arguments, **named)
-        raise UsageError(f"{name} is not simulated in an exploration")
+        raise refused(f"{name} is not simulated in an exploration")
 
-    return refused
+    return instead
 
 
 def _without_proc(real: Callable[..., Any]) -> Callable[..., Any]:
@@ -218,7 +221,7 @@ def _without_proc(real: Callable[..., Any]) -> Callable[..., Any]:
         if task is not None and task.worker is not None and str(file).startswith("/proc/"):
             pid = str(file).split("/")[2]
             if pid.isdecimal() and int(pid) in task.run.vms and not _asked_by_the_model():
-                raise UsageError(f"{file}: /proc is not simulated in an exploration")
+                raise refused(f"{file}: /proc is not simulated in an exploration")
         return real(file, *arguments, **named)
 
     return open_
@@ -318,7 +321,7 @@ def _select(real: Callable[..., object]) -> Callable[..., object]:
         if task is None:
             return real(rlist, wlist, xlist, timeout)
         if wlist or xlist:
-            raise UsageError("select() for writing is not simulated in an exploration")
+            raise refused("select() for writing is not simulated in an exploration")
         vms = [_vm_of(task.run, _number(fd)) for fd in rlist]
         await_end(task, vms, timeout)
         return [fd for fd, vm in zip(rlist, vms, strict=True) if vm.ended()], [], []
@@ -350,7 +353,7 @@ def _waitid(real: Callable[..., object]) -> Callable[..., object]:
         run = task.run
         vm = run.pidfds.get(ident) if idtype == os.P_PIDFD else run.vms.get(ident)
         if vm is None or not options & os.WEXITED or options & os.WNOWAIT:
-            raise UsageError("this waitid() is not simulated: the VM's, with WEXITED, is")
+            raise refused("this waitid() is not simulated: the VM's, with WEXITED, is")
         status = reaped(task, vm, 0.0 if options & os.WNOHANG else None)
         if status is None:
             return None

@@ -15,7 +15,7 @@ import ctypes
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
-from pytest_gracekill.errors import StartError
+from pytest_gracekill.errors import StartError, UsageError
 from pytest_gracekill.explore.points import DivergedError, Touched
 from pytest_gracekill.explore.standstill import Standstill
 from pytest_gracekill.explore.tasks import TASKS, TIME, Abandoned, Ready, Task
@@ -23,6 +23,7 @@ from pytest_gracekill.witness.sites import Frame, calling_site, current_stack, f
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from types import FrameType
 
     from pytest_gracekill.explore.locks import Lock
     from pytest_gracekill.explore.points import Strategy
@@ -146,6 +147,12 @@ class Run:
         self.left: tuple[Task, ...] = ()
         self.standing: dict[int, Standing] = {}
         self.diverged: DivergedError | None = None
+        #: What the program asked for that is not simulated.
+        self.refused: UsageError | None = None
+        #: Told of each call into C, where real locks are looked for.
+        self.watch: Callable[[FrameType, str, object], None] | None = None
+        #: Who had the baton at the end.
+        self.last_holder: Task | None = None
         self.acquisitions = 0
         #: What the operation before this point has touched; of a step of time nothing but time.
         self.last: Touched = (0, 0, False)
@@ -195,6 +202,8 @@ class Run:
     def alone(self, work: Callable[[], object]) -> object:
         """Call something in this thread, while no task runs: nobody is switched to."""
         ident = _get_ident()
+        if ident in TASKS:
+            raise UsageError("an exploration within an exploration is not simulated")
         TASKS[ident] = self._main
         try:
             return work()
@@ -224,6 +233,7 @@ class Run:
     def _note_end(self) -> None:
         """Look at what there is before the tasks that are left are made to end."""
         self.left = tuple(self._live)
+        self.last_holder = self.holder
         for lock in self.locks:
             if lock.owner is not None and self.now != lock.since:
                 self.holds.append((lock, (lock.owner, lock.since, lock.site), None))
@@ -403,7 +413,7 @@ class Run:
             return ready is None or ready()
         if self.explores_time:
             # time may pass before it begins to wait
-            self.perform(task, f"about to {kind}", what, 0, timed=True)
+            self.perform(task, f"pauses before it {kind}", what, 0, timed=True)
         deadline = self.now + as_ns(timeout)
         return self.perform(task, kind, what, mask, ready, deadline, timed=True, reads=reads)
 

@@ -9,6 +9,7 @@ same words.
 
 from __future__ import annotations
 
+import _thread
 import gc
 import itertools
 import time
@@ -20,6 +21,7 @@ from pytest_gracekill.errors import UsageError
 from pytest_gracekill.explore.bounded import Bounded
 from pytest_gracekill.explore.chance import Pct, Pos, RandomWalk
 from pytest_gracekill.explore.points import Following
+from pytest_gracekill.explore.real_locks import RealLocks
 from pytest_gracekill.explore.run import LONGEST, Run
 from pytest_gracekill.explore.simulating import on_one_core, simulated, without_garbage
 from pytest_gracekill.explore.sleep_sets import SleepSets
@@ -52,6 +54,12 @@ _IN_FULL = 300
 #: Schedules at random under each clock, before those with a preemption; under *explore*, where
 #: there is more to see, twice as many.
 _SCOUTS = 16
+
+#: Schedules in which real locks are looked for: that takes time.
+_WATCHED = 12
+
+#: One exploration at a time in a process: names are replaced for all of it.
+_BUSY = _thread.allocate_lock()
 
 _monotonic = time.monotonic
 
@@ -143,6 +151,7 @@ class Search:
         self._everything = everything
         self._on_progress = on_progress
         self._pool = Pool()
+        self._watched = 0
         self._deadline = 0.0
         self._runs = 0
         self.result = Result()
@@ -174,16 +183,27 @@ class Search:
                     f"the schedule does not fit the program any more: {strategy.error}",
                     source="the token",
                 )
+            unused = [number for number in choices if number >= len(strategy.points)]
+            if unused:
+                raise UsageError(
+                    f"the schedule does not fit the program any more: the token decides choice"
+                    f" {unused[0] + 1}, and there are {len(strategy.points)}",
+                    source="the token",
+                )
             return self._scenario.report(run), run
 
     def _running(self) -> ExitStack:
-        stack = ExitStack()
-        stack.enter_context(without_garbage())
-        stack.enter_context(on_one_core())
-        stack.enter_context(simulated())
-        self._pool = Pool()
-        stack.callback(self._pool.close, _JOIN)
-        return stack
+        if not _BUSY.acquire(blocking=False):
+            raise UsageError("another exploration runs in this process: one at a time")
+        with ExitStack() as stack:
+            stack.callback(_BUSY.release)
+            stack.enter_context(without_garbage())
+            stack.enter_context(on_one_core())
+            stack.enter_context(simulated())
+            self._pool = Pool()
+            stack.callback(self._pool.close, _JOIN)
+            return stack.pop_all()
+        raise AssertionError  # what is entered suppresses nothing
 
     # -- one schedule
 
@@ -192,12 +212,24 @@ class Search:
         if self._runs % _COLLECTED == 0:
             gc.collect(0)
         run = Run(self._pool, strategy, clock=clock, recorded=recorded)  # type: ignore[arg-type]
+        watching = None
+        if self._watched < _WATCHED:
+            self._watched += 1
+            run.watch = watching = RealLocks()
         try:
             run.alone(lambda: self._scenario.prepare(run))
         except BaseException:
             run.abandon()
             raise
         run.go()
+        if run.refused is not None:
+            raise run.refused
+        if watching is not None and watching.seen is not None:
+            raise UsageError(
+                f"a lock that is not simulated is used at {watching.seen}: name it in"
+                " locks=[(object, 'attribute')] under the name by which it is reached there, or"
+                " make it in the setup"
+            )
         return run
 
     def _check(self, run: Run, covered: Coverage, points: list[Point]) -> None:
@@ -212,7 +244,7 @@ class Search:
         covered.schedules += 1
         words = self._scenario.words(run)
         if run.outcome == "long" and not words:
-            task = run.holder
+            task = run.last_holder
             raise _OverError(
                 f"a schedule has more than {LONGEST} operations"
                 + (f": {task.name} goes in circles ({task.kind} {task.what})" if task else "")

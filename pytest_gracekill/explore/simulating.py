@@ -39,7 +39,11 @@ def simulated() -> Iterator[None]:
     with ExitStack() as stack:
         stack.callback(threads.forget_in_executors)
         stack.enter_context(replaced(pairs, but=_REAL))
-        for kind, name, ours in (*synchronizing.methods(), *threads.methods()):
+        for kind, name, ours in (
+            *synchronizing.methods(),
+            *threads.methods(),
+            *objects.methods(),
+        ):
             stack.enter_context(_method(kind, name, ours))
         yield
 

@@ -10,9 +10,8 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
-from pytest_gracekill.errors import UsageError
 from pytest_gracekill.explore.locks import Lock, RLock
-from pytest_gracekill.explore.tasks import TASKS, current
+from pytest_gracekill.explore.tasks import TASKS, current, refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -82,7 +81,7 @@ def state_of(thing: Any, task: Task, value: Callable[[Any], int]) -> State:
     run = task.run
     attributes = thing.__dict__
     if _STATE not in attributes:
-        raise UsageError(
+        raise refused(
             f"{_a(type(thing).__name__)} that was made before the exploration is used in"
             f" {task.name}: name it in locks=[(object, 'attribute')], or make it in the setup"
         )
@@ -167,7 +166,7 @@ def _zero(_thing: object) -> int:
 def _condition(thing: Any, task: Task) -> tuple[State, Lock]:
     lock = thing._lock  # noqa: SLF001 - it has no other name
     if not isinstance(lock, Lock):
-        raise UsageError(
+        raise refused(
             f"a Condition over {_a(type(lock).__name__)} that was made before the exploration is"
             f" used in {task.name}: name it in locks=[(object, 'attribute')]"
         )

@@ -9,6 +9,8 @@ from __future__ import annotations
 import _thread
 from typing import TYPE_CHECKING, TypeAlias
 
+from pytest_gracekill.errors import UsageError
+
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable
@@ -112,6 +114,15 @@ class Task:
 
     def __repr__(self) -> str:
         return f"<Task {self.name}: {self.kind} {self.what}>"
+
+
+def refused(what: str) -> UsageError:
+    """The error for what is not simulated; it is told, whatever the program makes of it."""
+    error = UsageError(what)
+    task = current()
+    if task is not None and task.run.refused is None:
+        task.run.refused = error
+    return error
 
 
 #: The tasks that run now, by the identity of their threads.

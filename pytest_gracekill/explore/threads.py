@@ -8,9 +8,8 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
-from pytest_gracekill.errors import UsageError
 from pytest_gracekill.explore.synchronizing import either, mark, state_of, unseen
-from pytest_gracekill.explore.tasks import current
+from pytest_gracekill.explore.tasks import current, refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
@@ -116,7 +115,7 @@ def _start(self: Any, task: Task) -> None:
 def _task_of(self: Any) -> Task | None:
     task: Task | None = self.__dict__.get(_TASK)
     if task is None and self.ident is not None:
-        raise UsageError(f"thread {self.name} was started outside of the exploration")
+        raise refused(f"thread {self.name} was started outside of the exploration")
     return task
 
 
@@ -288,7 +287,7 @@ def _size(self: Any, task: Task) -> int:
 
 
 def _shutdown(_self: object, _task: Task, **_: object) -> None:
-    raise UsageError("Queue.shutdown() is not simulated in an exploration")
+    raise refused("Queue.shutdown() is not simulated in an exploration")
 
 
 _QUEUE: dict[str, Callable[..., object]] = {

@@ -75,7 +75,9 @@ class ThreadsScenario:
         if self._check is not None and run.outcome == "ended":
             try:
                 run.alone(self._call_check)
-            except Exception as error:  # noqa: BLE001 - whatever the check says is the finding
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException as error:  # noqa: BLE001 - whatever it says, pytest.fail() included
                 self._checked = error
                 return (("outcome", "RAISED"),)
         return ()
@@ -118,7 +120,7 @@ class ThreadsScenario:
 
     def _broken(self, run: Run, name: str, word: str) -> Verdict:
         if word == "HUNG":
-            last = run.holder
+            last = run.last_holder
             who = "a thread" if last is None else f"{last.name} ({last.kind} {last.what})"
             return Verdict(
                 name=name,

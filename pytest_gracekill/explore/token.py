@@ -72,6 +72,8 @@ def parse(text: str, source: str) -> Token:
     choices: dict[int, int] = {}
     for part in filter(None, found["choices"].split("_")):
         point, _, task = part.partition("-")
+        if int(point) in choices:
+            raise UsageError(f"{text!r} decides choice {point} twice", source=source)
         choices[int(point)] = TIME if task == "t" else int(task)
     return Token(
         number=int(found["number"]),

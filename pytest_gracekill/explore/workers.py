@@ -6,6 +6,8 @@ Threads are kept from schedule to schedule: to start one costs as much as ten st
 from __future__ import annotations
 
 import _thread
+import contextvars
+import sys
 import threading
 from typing import TYPE_CHECKING
 
@@ -54,13 +56,17 @@ class Worker:
             if not run.abandoning:
                 TASKS[self.ident] = task
                 try:
-                    task.result = task.body()
+                    if run.watch is not None:
+                        sys.setprofile(run.watch)
+                    # what a thread before it has set is not its own
+                    task.result = contextvars.Context().run(task.body)
                 except Abandoned:
                     pass
                 except BaseException as error:  # noqa: BLE001 - whatever it is, it is evidence
                     if not run.abandoning:  # what comes of being told to end is none
                         task.error, task.raised_ns = error, run.now
                 finally:
+                    sys.setprofile(None)
                     TASKS.pop(self.ident, None)
             self.task = None
             if not run.ended(task):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import textwrap
 from itertools import groupby
 from typing import TYPE_CHECKING
@@ -38,7 +39,8 @@ def _failure(failure: Failure, test: str, *, first: bool) -> Iterator[str]:
     yield f"the schedule, in virtual time (clock {failure.clock}):"
     yield from steps(failure.steps, failure.origin_ns)
     yield "replay it:"
-    where = f"{test} " if test else ""
+    # a test's id may have brackets, which mean something to a shell
+    where = f"{shlex.quote(test)} " if test else ""
     yield f"  pytest {where}--gracekill-replay={failure.token}"
 
 
@@ -61,13 +63,18 @@ def _step(number: int, step: Step, origin_ns: int) -> Iterator[str]:
     head = f"  {number:3}  t{(step.at_ns - origin_ns) / 1e9:+.3f}  "
     where = "" if step.site is None else f"  ({step.site})"
     yield from textwrap.wrap(
-        f"{_named(step.actor)} {step.text}{where}",
+        f"{_named(step.actor)} {_plain(step.text)}{where}",
         width=_WIDTH,
         initial_indent=head,
         subsequent_indent=" " * (len(head) + 2),
         break_long_words=False,
         break_on_hyphens=False,
     )
+
+
+def _plain(text: str) -> str:
+    """A step's text with the threads as people know them."""
+    return text.replace("gracekill:routine", "the routine").replace("gracekill:", "")
 
 
 def _named(actor: str) -> str:

@@ -56,5 +56,6 @@ def judge(evidence: Evidence) -> Verdict | NotJudged:
         name="deadlock",
         status="ok",
         word="ok",
-        evidence=f"{state.traced} locks, {state.acquisitions} acquisitions, 0 order cycles",
+        evidence=f"{state.traced} locks, {state.acquisitions} acquisitions, "
+        + ("0 order cycles" if state.order_is_judged else "none in this schedule"),
     )

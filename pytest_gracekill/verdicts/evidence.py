@@ -76,7 +76,10 @@ class Promise:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LockState:
-    """The names of the traced locks that the routine's thread held when it was called and after."""
+    """The names of the traced locks that the routine's thread held when it was called and after.
+
+    ``order_is_judged``: not where every order of the threads is run, and deadlocks or does not.
+    """
 
     traced: int
     acquisitions: int
@@ -84,6 +87,7 @@ class LockState:
     at_return: tuple[str, ...]
     deadlocks: tuple[AnyDeadlock, ...]
     cycles: tuple[OrderCycle, ...]
+    order_is_judged: bool = True
 
     @property
     def untouched(self) -> str:
@@ -273,7 +277,9 @@ class Evidence:
 
     def since(self, hold: Hold) -> str:
         """Since when a lock was held, and where it was taken; the caller's are held at the call."""
-        if hold.actor == self.routine_actor and hold.acquired_ns <= self.called_ns:
+        at_entry = () if self.lock_state is None else self.lock_state.at_entry
+        before = hold.actor == self.routine_actor and hold.acquired_ns <= self.called_ns
+        if before and hold.lock in at_entry:
             return "since the call"
         public = [frame for frame in hold.site if frame.function.rpartition(".")[2][:1] != "_"]
         where = f", taken at {(public or hold.site)[0]}" if hold.site else ""

@@ -563,8 +563,8 @@ def test_each_call_is_one_operation(clock: Clock) -> None:
         # beside these: where time may pass before it is looked at, or a wait begins
         reads = "every_call reads the clock"
         assert taken.count(reads) == 2
-        assert len([step for step in taken if "about to" in step]) == 8
-        taken = [step for step in taken if step != reads and "about to" not in step]
+        assert len([step for step in taken if "pauses before" in step]) == 8
+        taken = [step for step in taken if step != reads and "pauses before" not in step]
     assert taken == recorded()
 
 

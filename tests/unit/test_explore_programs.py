@@ -430,11 +430,13 @@ def test_nothing_is_left_after_errors() -> None:
 
 @pytest.mark.usefixtures("left_as_it_was")
 def test_nothing_is_left_after_an_interrupt() -> None:
+    interrupt = signal.pthread_kill  # the real one, before it is refused
+
     def interrupts(state: SimpleNamespace) -> None:
         with state.a:
             main = threading.main_thread().ident
             assert main is not None
-            signal.pthread_kill(main, signal.SIGUSR1)
+            interrupt(main, signal.SIGUSR1)
             # it comes in the midst of this operation
             keeps_busy(2 * run._LOOK)
             for _ in range(1000):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from typing import TYPE_CHECKING
@@ -93,3 +94,44 @@ def test_an_explored_failure_is_drawn_and_saved_with_its_text(
     page = (saved.parent / "timeline.html").read_text(encoding="utf-8")
     assert "virtual time" in page
     assert token[1] in page
+
+
+KILLED_WHEN_EXPLORED = """
+import os, signal, time
+
+def stop(pid):
+    os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + 1
+    while time.monotonic() < deadline:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.05)
+    os.kill(pid, 0)
+    os.kill(pid, signal.SIGKILL)
+    return True
+
+def test_stop(gracekill):
+    gracekill.explore(stop, flush_time=2.0).check()
+"""
+
+
+def test_an_explored_vm_that_is_killed_has_an_end_and_what_it_lost(
+    run_pytest: RunPytest, pytester: pytest.Pytester
+) -> None:
+    run_pytest(KILLED_WHEN_EXPLORED, "--gracekill-save=evidence")
+    (saved,) = (pytester.path / "evidence").rglob("exploration.txt")
+    story = (saved.parent / "history.jsonl").read_text(encoding="utf-8").splitlines()
+    (gone,) = [row for line in story if (row := json.loads(line)).get("kind") == "gone"]
+    assert gone["t"] == pytest.approx(1.0)
+    assert gone["fields"] == {"code": None, "signal": 9, "by_trial": False}
+    page = (saved.parent / "timeline.html").read_text(encoding="utf-8")
+    assert "It was killed at t+1.000, with 32 of 64 blocks written" in page
+    assert "32 of 64 blocks on disk, ended by SIGKILL t+1.000" in page
+    assert "it still runs" not in page
+    # the look of the same instant, just before, does not end it
+    trace = json.loads((saved.parent / "trace.json").read_text(encoding="utf-8"))
+    at = {event["name"]: event["ts"] for event in trace["traceEvents"] if event["ph"] == "i"}
+    assert at["SIGKILL"] <= at["ended by SIGKILL"]
+    assert any(event.get("cat") == "fake,lost" for event in trace["traceEvents"])

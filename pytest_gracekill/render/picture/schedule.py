@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from pytest_gracekill.circumstances import NO_FURTHER
 from pytest_gracekill.witness.history import Event
 from pytest_gracekill.witness.recording import Recording
+from pytest_gracekill.witness.signals import signal_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -108,7 +109,10 @@ def _wait(event: Event, order: _Order) -> Event:
 def _of_the_vm(event: Event, order: _Order) -> int:
     if event.kind in _FIRST:
         return order.before(event.at_ns)
-    sent = order.first(event.at_ns, "sends ")
+    # a signal 0 has changed nothing
+    number = event.fields.get("signal")
+    name = signal_name(number) if isinstance(number, int) else "SIG"
+    sent = order.first(event.at_ns, f"sends {name}")
     return order.before(event.at_ns) if sent is None else sent + 1
 
 

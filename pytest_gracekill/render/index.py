@@ -69,8 +69,7 @@ def page(found: list[Entry]) -> str:
     """The index itself: what went wrong first."""
     wrong = [entry for entry in found if not entry.record.ok]
     right = [entry for entry in found if entry.record.ok]
-    trials = "1 trial" if len(found) == 1 else f"{len(found)} trials"
-    title = f"gracekill: {trials}, {len(wrong)} not ok"
+    title = f"gracekill: {_counted(found)}, {len(wrong)} not ok"
     rows = "".join(_row(entry) for entry in (*wrong, *right))
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head><meta charset="utf-8">'
@@ -83,6 +82,18 @@ def page(found: list[Entry]) -> str:
         f' found</th><th scope="col">written</th></tr></thead><tbody>{rows}</tbody></table></main>'
         "\n</body>\n</html>\n"
     )
+
+
+def _counted(found: list[Entry]) -> str:
+    """How many trials there are, and how many explored schedules, which are none."""
+    explored = sum(entry.record.clock == "virtual" for entry in found)
+    trials = len(found) - explored
+    told = []
+    if trials or not explored:
+        told.append("1 trial" if trials == 1 else f"{trials} trials")
+    if explored:
+        told.append("1 explored schedule" if explored == 1 else f"{explored} explored schedules")
+    return ", ".join(told)
 
 
 def _row(entry: Entry) -> str:

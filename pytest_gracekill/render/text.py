@@ -9,6 +9,8 @@ from pytest_gracekill.render.folder import PAGE
 from pytest_gracekill.report import VERDICTS
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pytest_gracekill.report import Report
 
 _WIDTH = 100
@@ -38,16 +40,20 @@ def failure(report: Report, names: tuple[str, ...]) -> str:
         for wrapped in _wrapped(advice, "", 2)
     ]
     if report.not_judged:
-        by_reason: dict[str, list[str]] = {}
-        for name, reason in report.not_judged.items():
-            by_reason.setdefault(reason, []).append(name)
-        reasons = "; ".join(f"{', '.join(names)} ({why})" for why, names in by_reason.items())
-        lines += _wrapped(reasons, "not judged: ", 12)
+        lines += _wrapped(reasons(report.not_judged), "not judged: ", 12)
     if report.clean_up is not None:
         raised = f"{type(report.clean_up).__name__}: {report.clean_up}"
         lines += _wrapped(f"the adapter's clean-up failed, too: {raised}", "", 2)
     lines += [f"evidence: {folder / PAGE}" for folder in report.saved]
     return "\n".join(lines)
+
+
+def reasons(not_judged: Mapping[str, str]) -> str:
+    """What was not judged, by the reason: each is told once."""
+    by_reason: dict[str, list[str]] = {}
+    for name, reason in not_judged.items():
+        by_reason.setdefault(reason, []).append(name)
+    return "; ".join(f"{', '.join(names)} ({why})" for why, names in by_reason.items())
 
 
 def _indent(line: str) -> int:

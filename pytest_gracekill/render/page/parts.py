@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pytest_gracekill.render.picture import stamp
+from pytest_gracekill.render.text import reasons
 from pytest_gracekill.render.timeline.drawing import broken
 from pytest_gracekill.render.timeline.marking import text
 from pytest_gracekill.render.timeline.words import told
@@ -27,7 +28,7 @@ def findings(picture: Picture) -> str:
     numbers = {finding.name: n for n, finding in enumerate(broken(picture), start=1)}
     drawn = {lane.key for lane in picture.lanes}
     rows = "".join(_row(finding, numbers.get(finding.name), drawn) for finding in picture.findings)
-    not_judged = "; ".join(f"{name} ({reason})" for name, reason in picture.not_judged.items())
+    not_judged = reasons(picture.not_judged)
     more = f'<p class="about">Not judged: {text(not_judged)}</p>' if not_judged else ""
     return (
         "<section><h2>Verdicts</h2><table><caption>The number of a broken verdict is that of its"
@@ -66,7 +67,8 @@ def _row(finding: Finding, number: int | None, drawn: set[str]) -> str:
 
 def _moment(finding: Finding, place: int) -> str:
     point = finding.points[place]
-    lane = point.lane.removeprefix("thread ").removeprefix("gracekill:")
+    lane = "VM" if point.lane == "fake" else point.lane
+    lane = lane.removeprefix("thread ").removeprefix("gracekill:")
     return f"{stamp(point.at)} {lane}"
 
 

@@ -55,7 +55,7 @@ def rest(names_: Sequence[str], seen: Gathered, room: Room) -> Lane | None:
         key="locks",
         kind="lock",
         name=what,
-        summary=f"taken {len(held)} times, nobody waited for long",
+        summary=f"taken {_times(len(held))}, nobody waited for long",
         density=room.density(
             "holds", [(h.since, room.end if h.until is None else h.until) for h in held]
         ),
@@ -104,6 +104,9 @@ def _span(hold: Held, people: People, room: Room) -> Span:
 
 
 def _summary(holds: Sequence[Held], waiters: set[str]) -> str:
-    times = "once" if len(holds) == 1 else f"{len(holds)} times"
     told = f"{len(waiters)} waited for it, " if waiters else ""
-    return f"{told}taken {times} by {len({hold.actor for hold in holds})}"
+    return f"{told}taken {_times(len(holds))} by {len({hold.actor for hold in holds})}"
+
+
+def _times(number: int) -> str:
+    return "once" if number == 1 else f"{number} times"

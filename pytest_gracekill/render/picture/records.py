@@ -116,7 +116,7 @@ class Density:
         return (self.until - self.since) / len(self.counts) if self.counts else 0.0
 
     def __str__(self) -> str:
-        return f"{self.total} {self.what}"
+        return f"{self.total} {self.what.removesuffix('s') if self.total == 1 else self.what}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

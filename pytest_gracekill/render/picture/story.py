@@ -76,9 +76,13 @@ def _standstill(lanes: Sequence[Lane], links: Sequence[Link]) -> Iterator[str]:
     told = ", ".join(names[:_NAMES])
     more = f" and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
     everybody = len(contenders) or sum(lane.kind == "thread" for lane in lanes)
-    other = "Meanwhile {} of {} other" if contenders else "{} of {}"
-    count = other.format(len(stalled), max(everybody, len(stalled)))
-    yield f"{count} threads stood still ({told}{more})."
+    everybody = max(everybody, len(stalled))
+    if everybody == 1:
+        count = "Meanwhile the only other thread" if contenders else "The only thread"
+    else:
+        other = "Meanwhile {} of {} other threads" if contenders else "{} of {} threads"
+        count = other.format(len(stalled), everybody)
+    yield f"{count} stood still ({told}{more})."
     by_key = {lane.key: lane.name for lane in lanes}
     chain = [
         f"{by_key[link.source]} waited for {link.lock}, held by {by_key[link.target]}"

@@ -189,7 +189,8 @@ def _told(lane: Lane, span: Span, names: Mapping[str, str]) -> list[str]:
     if span.kind == "call":
         return []
     words = label(span, names)
-    told = [words, words.partition(", held by ")[0], f"{span.kind} {span.seconds:.3f} s"]
+    how_long = "for ever" if " for ever " in span.text else f"{span.seconds:.3f} s"
+    told = [words, words.partition(", held by ")[0], f"{span.kind} {how_long}"]
     if span.kind == "held":
         told = [words, words.rpartition(", ")[0]]
     return told if span.kind not in ("ready", "lingering") else [span.kind]

@@ -21,7 +21,10 @@ def label(span: Span, names: Mapping[str, str]) -> str:
     owner = names.get(span.owner or "", "")
     seconds = f"{span.seconds:.3f} s"
     if span.kind == "stalls" and span.open:
-        return f"stands still: waits for {span.lock}{', held by ' + owner if owner else ''}"
+        how_long = " for ever" if " for ever " in span.text else ""
+        return (
+            f"stands still{how_long}: waits for {span.lock}{', held by ' + owner if owner else ''}"
+        )
     if span.kind in ("waits", "stalls"):
         verb = "stood still" if span.kind == "stalls" else "waited"
         lock = f" for {span.lock}" if span.lock else ""
@@ -29,7 +32,8 @@ def label(span: Span, names: Mapping[str, str]) -> str:
     if span.kind in ("sleeps", "stands", "works"):
         return f"{span.kind} {seconds}{span.text.partition(' s')[2]}"
     told = {
-        "held": f"{owner}, {seconds}",
+        # a schedule that ends in a deadlock takes no time: a length would say nothing
+        "held": f"{owner}, {'to the end' if span.open and seconds == '0.000 s' else seconds}",
         "holds": span.text.partition(" from ")[0],
         "operation": f"one operation, {seconds}",
         "call": "",

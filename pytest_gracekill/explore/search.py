@@ -25,6 +25,7 @@ from pytest_gracekill.explore.real_locks import RealLocks
 from pytest_gracekill.explore.run import LONGEST, Run
 from pytest_gracekill.explore.simulating import on_one_core, simulated, without_garbage
 from pytest_gracekill.explore.sleep_sets import SleepSets
+from pytest_gracekill.explore.tasks import refused
 from pytest_gracekill.explore.tasks import TIME
 from pytest_gracekill.explore.workers import Pool
 
@@ -194,7 +195,7 @@ class Search:
 
     def _running(self) -> ExitStack:
         if not _BUSY.acquire(blocking=False):
-            raise UsageError("another exploration runs in this process: one at a time")
+            raise refused("another exploration runs in this process: one at a time")
         with ExitStack() as stack:
             stack.callback(_BUSY.release)
             stack.enter_context(without_garbage())

@@ -48,7 +48,9 @@ class ThreadsScenario:
             f"{name}-{names[: place + 1].count(name)}" if names.count(name) > 1 else name
             for place, name in enumerate(names)
         ]
-        self.scope = f"{len(bodies)} threads: {', '.join(self._names)}"
+        self.scope = (
+            f"{len(bodies)} thread{'s' if len(bodies) > 1 else ''}: {', '.join(self._names)}"
+        )
         self.identity = "\n".join((name_of(setup), *self._names))
         self._checked: BaseException | None = None
 

@@ -461,12 +461,24 @@ def test_an_explored_failure_has_virtual_time_and_numbered_steps() -> None:
     chain = {(link.source, link.target) for link in drawn.links if link.because}
     assert chain == {("thread T0", "thread T1"), ("thread T1", "thread T0")}
     page = html(drawn)
+    # a deadlock is no matter of seconds
+    assert "stands still for ever: waits for b, held by T1" in page
     assert '<li value="4"><a class="go" href="#gk-step-4">t+10.000</a> T0: sleeps 10 s' in page
     assert "virtual time" in page
     # the steps of one instant are told apart
     places = re.findall(r'class="i numbered"[^>]*data-a="([\d.]+)"', page)
     assert len(set(places)) == 7
     assert [float(place) for place in places] == sorted(float(place) for place in places)
+
+
+def test_the_page_tells_a_reason_once_and_calls_the_vm_by_its_name() -> None:
+    moment = Moment(at_ns=at(1.0), lane="fake", word="KILLED EARLY", text="the kill")
+    verdict = replace(RECORD.verdicts[0], moments=(moment,))
+    why = {"locks": "no locks", "deadlock": "no locks", "identity": "no driver"}
+    page = html(picture(record=replace(RECORD, verdicts=(verdict,), not_judged=why)))
+    assert "Not judged: locks, deadlock (no locks); identity (no driver)" in page
+    assert " VM</a>" in page
+    assert " fake</a>" not in page
 
 
 def test_no_text_breaks_the_drawing() -> None:

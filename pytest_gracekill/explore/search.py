@@ -15,7 +15,7 @@ import itertools
 import time
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from pytest_gracekill.errors import UsageError
 from pytest_gracekill.explore.bounded import Bounded
@@ -25,8 +25,7 @@ from pytest_gracekill.explore.real_locks import RealLocks
 from pytest_gracekill.explore.run import LONGEST, Run
 from pytest_gracekill.explore.simulating import on_one_core, simulated, without_garbage
 from pytest_gracekill.explore.sleep_sets import SleepSets
-from pytest_gracekill.explore.tasks import refused
-from pytest_gracekill.explore.tasks import TIME
+from pytest_gracekill.explore.tasks import TIME, refused
 from pytest_gracekill.explore.workers import Pool
 
 if TYPE_CHECKING:
@@ -43,7 +42,7 @@ _SHRINK_SECONDS = 2.0
 #: Wall seconds for a thread to end when the exploration does.
 _JOIN = 2.0
 #: After so many schedules what they have left is collected; it is only looked at once.
-_COLLECTED = 64
+_COLLECTED = 128
 #: The shares of the time: for few preemptions, and of what is left then, for depth first.
 _BOUNDED = 0.25
 _DEPTH_FIRST = 0.7
@@ -118,6 +117,13 @@ class _Front:
             (self.scout, RandomWalk(seed), Pct(seed))
         )
         self.over = False
+
+
+class _Searching(Protocol):
+    """What knows the points of the schedule that was run last."""
+
+    @property
+    def points(self) -> list[Point]: ...
 
 
 class _OverError(Exception):
@@ -233,7 +239,7 @@ class Search:
             )
         return run
 
-    def _check(self, run: Run, covered: Coverage, points: list[Point]) -> None:
+    def _check(self, run: Run, covered: Coverage, strategy: _Searching) -> None:
         if run.diverged is not None:
             raise _OverError(
                 f"the program is not deterministic: {run.diverged}; every schedule has to do the"
@@ -251,7 +257,7 @@ class Search:
                 + (f": {task.name} goes in circles ({task.kind} {task.what})" if task else "")
             )
         if words and all(words != found.words for found in self.result.found):
-            choices = {n: p.choice for n, p in enumerate(points) if p.choice != p.default}
+            choices = {n: p.choice for n, p in enumerate(strategy.points) if p.choice != p.default}
             self.result.found.append(Found(covered.clock, choices, words, self.result.schedules))
             if not self._everything:
                 raise _FoundError
@@ -307,7 +313,7 @@ class Search:
                 strategy.begin()
                 run = self._run(strategy, front.covered.clock)
                 strategy.finish(run)
-                self._check(run, front.covered, strategy.points)
+                self._check(run, front.covered, strategy)
 
     def _depth_first(self, front: _Front) -> None:
         covered = front.covered
@@ -323,7 +329,7 @@ class Search:
             self._time_left(front.covered)
             run = self._run(strategy, front.covered.clock)
             strategy.finish(run)
-            self._check(run, front.covered, strategy.points)
+            self._check(run, front.covered, strategy)
         return False
 
     def _scout(self, front: _Front) -> None:
@@ -333,7 +339,7 @@ class Search:
         self._time_left(front.covered)
         strategy.begin()
         run = self._run(strategy, front.covered.clock)
-        self._check(run, front.covered, strategy.points)
+        self._check(run, front.covered, strategy)
 
     def _go_on_at_random(self, front: _Front) -> None:
         while True:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pytest_gracekill.errors import UsageError
 from pytest_gracekill.explore.locks import Lock, RLock
-from pytest_gracekill.explore.real_locks import INSTALLED
+from pytest_gracekill.explore.real_locks import installed
 from pytest_gracekill.explore.synchronizing import mark, unmark
 from pytest_gracekill.witness.bindings import replaced
 
@@ -342,7 +342,7 @@ def _is_installed(module: str) -> bool:
     if top in _FOREIGN or top in sys.stdlib_module_names or top == "builtins":
         return True
     file = getattr(sys.modules.get(module), "__file__", None)
-    return file is not None and file.startswith(INSTALLED)
+    return file is not None and file.startswith(installed())
 
 
 def _names(code: CodeType) -> Iterator[str]:

@@ -7,6 +7,7 @@ of their own is their business.
 
 from __future__ import annotations
 
+import functools
 import sysconfig
 import threading
 from pathlib import Path
@@ -19,13 +20,13 @@ if TYPE_CHECKING:
 
 _KINDS = (type(threading.Lock()), type(threading.RLock()))
 _CALLS = frozenset(("acquire", "__enter__", "__exit__", "release"))
-#: Where the standard library and installed packages are.
-INSTALLED = tuple(
-    dict.fromkeys(
-        sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")
-    )
-)
-_NOT_THEIRS = (*INSTALLED, str(Path(__file__).parents[1]), "<")
+
+
+@functools.cache
+def installed() -> tuple[str, ...]:
+    """Where the standard library and installed packages are."""
+    names = ("stdlib", "platstdlib", "purelib", "platlib")
+    return tuple(dict.fromkeys(sysconfig.get_path(name) for name in names))
 
 
 class RealLocks:
@@ -33,6 +34,7 @@ class RealLocks:
 
     def __init__(self) -> None:
         self.seen: Frame | None = None
+        self._not_theirs = (*installed(), str(Path(__file__).parents[1]), "<")
 
     def __call__(self, frame: FrameType, event: str, called: object) -> None:
         if event != "c_call" or self.seen is not None:
@@ -42,6 +44,6 @@ class RealLocks:
         file = frame.f_code.co_filename
         if not isinstance(getattr(called, "__self__", None), _KINDS):
             return
-        if file.startswith(_NOT_THEIRS):
+        if file.startswith(self._not_theirs):
             return
         self.seen = Frame(file=file, line=frame.f_lineno, function=frame.f_code.co_qualname)

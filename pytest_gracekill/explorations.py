@@ -12,7 +12,6 @@ from pytest_gracekill.driving import ACTS
 from pytest_gracekill.errors import UsageError
 from pytest_gracekill.explore import exploring, token
 from pytest_gracekill.explore.kill_scenario import KillScenario
-from pytest_gracekill.explore.named import check
 from pytest_gracekill.explore.threads_scenario import ThreadsScenario, takes_a_state
 from pytest_gracekill.explore.vm import check as check_knobs
 from pytest_gracekill.routine.adapt import adapt, form_of, name_of
@@ -83,7 +82,6 @@ def explore(
         )
     contenders = _contenders(values, has_driver=adapted.kind == "driver")
     locks = cast("Sequence[Named]", values["locks"].value if "locks" in values else ())
-    check(locks, "the call")
     for name in ("vm", "at"):
         if name in values and values[name].value:
             raise UsageError(

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pytest_gracekill.explore.scenario import Scenario
     from pytest_gracekill.explore.search import Coverage, Found, Result
     from pytest_gracekill.explore.token import Token
+    from pytest_gracekill.report import Report
 
 CLOCKS: dict[str, tuple[Clock, ...]] = {
     "jump": ("jump",),
@@ -202,21 +203,30 @@ def _failure(
     token = tokens.Token(
         number=asked.number,
         clock=found.clock,
-        fingerprint=tokens.fingerprint(f"{asked.test}\n{scenario.identity}"),
+        fingerprint=_fingerprint(scenario, asked),
         choices=found.choices,
     )
+    return _told(report, run, token)
+
+
+def _fingerprint(scenario: Scenario, asked: Asked) -> str:
+    return tokens.fingerprint(f"{asked.test}\n{scenario.identity}")
+
+
+def _told(report: Report, run: Run, token: Token) -> Failure:
+    """A recorded schedule with its steps and its token."""
     steps = tuple(_steps(run))
     return Failure(
-        report=with_schedule(report, steps, {"clock": found.clock, "replay": str(token)}),
+        report=with_schedule(report, steps, {"clock": token.clock, "replay": str(token)}),
         steps=steps,
         token=str(token),
-        clock=found.clock,
+        clock=token.clock,
         origin_ns=START_NS,
     )
 
 
 def _replayed(search: Search, scenario: Scenario, token: Token, asked: Asked) -> Exploration:
-    fingerprint = tokens.fingerprint(f"{asked.test}\n{scenario.identity}")
+    fingerprint = _fingerprint(scenario, asked)
     if token.fingerprint != fingerprint:
         raise UsageError(
             f"the token {token} is of another scenario: its fingerprint is {token.fingerprint}, and"
@@ -226,20 +236,12 @@ def _replayed(search: Search, scenario: Scenario, token: Token, asked: Asked) ->
         )
     report, run = search.replay(token.clock, token.choices)
     failed = not report.ok
-    steps = tuple(_steps(run))
-    failure = Failure(
-        report=with_schedule(report, steps, {"clock": token.clock, "replay": str(token)}),
-        steps=steps,
-        token=str(token),
-        clock=token.clock,
-        origin_ns=START_NS,
-    )
     return Exploration(
         status="failed" if failed else "incomplete",
         schedules=1,
         scope=f"{scenario.scope}; clock {token.clock}: the schedule of the token",
         limit="" if failed else _ONLY_ONE,
-        failures=(failure,) if failed else (),
+        failures=(_told(report, run, token),) if failed else (),
         test=asked.test,
         replayed=True,
     )

@@ -94,7 +94,6 @@ def judged(plan: Plan, stage: Stage, budget: float) -> Report:
         verdicts, not_judged = judge(evidence)
         if stage.run.explores_time:
             _drop_what_needs_jump(verdicts, not_judged)
-    if found is None:
         not_judged["leftovers"] = "nothing is left of a simulated VM"
     return Report(
         verdicts=verdicts,

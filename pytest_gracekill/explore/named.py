@@ -167,8 +167,6 @@ def check_reachable(
     :raises UsageError: it says which lock, where it is, and how to name it.
     """
     known = {id(getattr(owner, attribute)) for owner, attribute in locks}
-    for thing in list(known):
-        known.add(thing)
     for owner, attribute in locks:
         inner = getattr(getattr(owner, attribute), "_lock", None)
         if inner is not None:

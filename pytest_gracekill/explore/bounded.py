@@ -78,9 +78,9 @@ class Bounded:
                 raise DivergedError(number, str(before.look), str(look))
             choice = before.choice if number < now.at else now.choice
             self._cost += costs(choice, default, here)
-            points.append(Point(look, default, choice, here is not None))
+            points.append(Point(look, default, choice))
             return choice
-        points.append(Point(look, default, default, here is not None))
+        points.append(Point(look, default, default))
         for option in options:
             if option == default:
                 continue

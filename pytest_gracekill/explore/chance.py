@@ -35,7 +35,7 @@ class _Seeded:
             return options[0]
         choice = self._choose(run, options)
         default = options[0] if here is None else here
-        self.points.append(Point(look_at(run, options), default, choice, here is not None))
+        self.points.append(Point(look_at(run, options), default, choice))
         return choice
 
     def _choose(self, run: Run, options: list[int]) -> int:

@@ -56,7 +56,6 @@ class Point(NamedTuple):
     look: Look
     default: int
     choice: int
-    preempts: bool
 
 
 def look_at(run: Run, options: Sequence[int]) -> Look:
@@ -80,18 +79,14 @@ class Following:
     """Follows the choices that it is given, then carries on; takes down all points.
 
     :param choices: by the number of the point.
-    :param expected: the looks of the points that were seen before, as far as they are known.
     """
 
-    def __init__(
-        self, choices: Mapping[int, int], expected: Sequence[Look] = (), *, strict: bool = False
-    ) -> None:
+    def __init__(self, choices: Mapping[int, int], *, strict: bool = False) -> None:
         self.points: list[Point] = []
         #: Points whose choice could not be had.
         self.missed: list[int] = []
         self.error: DivergedError | None = None
         self._choices = choices
-        self._expected = expected
         self._strict = strict
 
     def time_was_forced(self, run: Run) -> bool:  # noqa: ARG002 - of the protocol
@@ -102,9 +97,6 @@ class Following:
             return options[0]
         number = len(self.points)
         look = look_at(run, options)
-        if number < len(self._expected) and self._expected[number] != look:
-            self.error = DivergedError(number, str(self._expected[number]), str(look))
-            return None
         default = options[0] if here is None else here
         choice = self._choices.get(number, default)
         if choice not in options:
@@ -113,13 +105,8 @@ class Following:
                 self.error = DivergedError(number, f"a choice {choice}", str(look))
                 return None
             choice = default
-        self.points.append(Point(look, default, choice, choice != default and preempts(here)))
+        self.points.append(Point(look, default, choice))
         return choice
-
-
-def preempts(here: int | None) -> bool:
-    """Whether somebody else's turn takes the baton from one that could go on."""
-    return here is not None
 
 
 def costs(choice: int, default: int, here: int | None) -> int:

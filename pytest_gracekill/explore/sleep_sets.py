@@ -80,7 +80,6 @@ class SleepSets:
                 node.look,
                 node.look.options[0] if node.here is None else node.here,
                 node.choice,
-                node.here is not None,
             )
             for node in self._stack[: self._depth]
         ]

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from pytest_gracekill.explore.exploration import Exploration
-    from pytest_gracekill.explore.named import Named
     from pytest_gracekill.explore.run import Run
     from pytest_gracekill.explore.search import Coverage
+    from pytest_gracekill.witness.places import Named
 
 #: What takes part beside the routine: what contenders do, and the acts of a trial as threads.
 EVERYBODY = tuple(dict.fromkeys((*KINDS, *ACTS)))

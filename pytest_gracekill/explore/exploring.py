@@ -10,7 +10,7 @@ from pytest_gracekill.circumstances import with_schedule
 from pytest_gracekill.errors import UsageError
 from pytest_gracekill.explore import token as tokens
 from pytest_gracekill.explore.exploration import Exploration, Failure
-from pytest_gracekill.explore.named import NamedLocks, check, check_reachable
+from pytest_gracekill.explore.named import NamedLocks, check_reachable, read_named
 from pytest_gracekill.explore.run import START_NS, Step
 from pytest_gracekill.explore.search import Search
 from pytest_gracekill.settings import is_seconds
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from pytest_gracekill.explore.exploration import Status
-    from pytest_gracekill.explore.named import Named
     from pytest_gracekill.explore.run import Clock, Run
     from pytest_gracekill.explore.scenario import Scenario
     from pytest_gracekill.explore.search import Coverage, Found, Result
     from pytest_gracekill.explore.token import Token
     from pytest_gracekill.report import Report
+    from pytest_gracekill.witness.places import Named
 
 CLOCKS: dict[str, tuple[Clock, ...]] = {
     "jump": ("jump",),
@@ -102,9 +102,9 @@ def explore(
     :raises StartError: a thread blocks for real.
     """
     __tracebackhide__ = True
-    check(locks, "the call")
-    check_reachable(work, locks, "the call")
-    named = NamedLocks(locks)
+    places = read_named(locks, "the call")
+    check_reachable(work, places, "the call")
+    named = NamedLocks(places)
     scenario = make(named.prepare)
     seconds = limits.seconds if asked.left is None else min(limits.seconds, asked.left)
     search = Search(

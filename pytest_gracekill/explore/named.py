@@ -12,25 +12,22 @@ import functools
 import queue
 import sys
 import threading
-from contextlib import contextmanager
-from types import CodeType, FunctionType, MemberDescriptorType, MethodType, ModuleType
-from typing import TYPE_CHECKING, Any, TypeAlias
+from contextlib import ExitStack, contextmanager
+from types import CodeType, FunctionType, MethodType, ModuleType
+from typing import TYPE_CHECKING, Any
 
 from pytest_gracekill.errors import UsageError
 from pytest_gracekill.explore.locks import Lock, RLock
 from pytest_gracekill.explore.real_locks import installed
 from pytest_gracekill.explore.synchronizing import mark, unmark
 from pytest_gracekill.witness.bindings import replaced
+from pytest_gracekill.witness.places import LOCK, RLOCK, Place, Wanted, places_in, read
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from pytest_gracekill.explore.run import Run
 
-Named: TypeAlias = "tuple[object, str]"
-
-_LOCK = type(threading.Lock())
-_RLOCK = (type(threading.RLock()), threading._RLock)  # noqa: SLF001 - the pure Python one
 _OBJECTS = (
     threading.Condition,
     threading.Event,
@@ -38,7 +35,7 @@ _OBJECTS = (
     threading.Barrier,
     queue.Queue,
 )
-_ALL = (_LOCK, *_RLOCK, *_OBJECTS)
+_ALL = (LOCK, *RLOCK, *_OBJECTS)
 #: How deep objects are looked into for locks of theirs.
 _DEEP = 2
 #: A collection of so many things is data.
@@ -47,73 +44,50 @@ _DATA = 1000
 _FOREIGN = ("logging", "threading", "queue", "pytest", "_pytest", "psutil", "pytest_gracekill")
 
 
-def check(locks: Sequence[object], source: str) -> None:
-    """See whether these are locks that can be simulated.
+#: What can be simulated.
+_SIMULATED = Wanted(
+    fits=lambda place: isinstance(place.value, _ALL),
+    told="a Lock, RLock, Condition, Event, Semaphore, Barrier or Queue",
+    stays=_OBJECTS,
+)
+
+
+def read_named(locks: Sequence[object], source: str) -> list[Place]:
+    """The locks that were named.
 
     :raises UsageError: names the entry, what it is, and what would be right.
     """
-    right = "a list of pairs (object, 'attribute') is needed"
-    if not isinstance(locks, list | tuple):
-        raise UsageError(f"locks={locks!r}: {right}", source=source)
-    for entry in locks:
-        match entry:
-            case (owner, str(attribute)):
-                pass
-            case _:
-                raise UsageError(f"locks={entry!r}: {right}", source=source)
-        shown = f"locks=({type(owner).__name__} object, {attribute!r})"
-        try:
-            value = getattr(owner, attribute)
-        except AttributeError:
-            raise UsageError(f"{shown}: it has no such attribute", source=source) from None
-        if not isinstance(value, _ALL):
-            raise UsageError(
-                f"{shown}: it is a {type(value).__name__}; a Lock, RLock, Condition, Event,"
-                " Semaphore, Barrier or Queue is needed",
-                source=source,
-            )
+    return read(locks, _SIMULATED, source)
 
 
 class NamedLocks:
     """What was named, as each schedule finds it."""
 
-    def __init__(self, locks: Sequence[Named]) -> None:
-        self._places = [
-            (_home(owner, attribute), attribute, getattr(owner, attribute))
-            for owner, attribute in locks
-        ]
+    def __init__(self, places: Sequence[Place]) -> None:
+        self._places = places
         self._locks: dict[int, Lock] = {}
 
     @contextmanager
     def simulated(self) -> Iterator[None]:
         """Replace them, and put back what was there."""
-        for owner, attribute, value in self._places:
-            name = _name(owner, attribute)
-            if isinstance(value, _OBJECTS):
-                mark(value, name)
-                inner = getattr(value, "_lock", None)
+        with ExitStack() as stack:
+            pairs: list[tuple[object, object]] = []
+            for place in self._places:
+                value = place.value
+                if not isinstance(value, _OBJECTS):
+                    lock = self._lock_for(value, place.name)
+                    stack.callback(setattr, place.owner, place.attribute, value)
+                    setattr(place.owner, place.attribute, lock)
+                    pairs.append((value, lock))
+                    continue
+                stack.callback(unmark, value)
+                mark(value, place.name)
                 if isinstance(value, threading.Condition):
-                    self._wire(value, self._lock_for(inner, f"{name}'s lock"))
-            else:
-                setattr(owner, attribute, self._lock_for(value, name))
-        pairs = [
-            (value, self._lock_for(value, ""))
-            for _, _, value in self._places
-            if not isinstance(value, _OBJECTS)
-        ]
-        try:
+                    lock = self._lock_for(place.lock, f"{place.name}'s lock")
+                    _wire(value, lock, stack)
             # what another module has imported by name is the same lock
-            with replaced(pairs, but=("pytest_gracekill",)):
-                yield
-        finally:
-            for owner, attribute, value in self._places:
-                if isinstance(value, _OBJECTS):
-                    unmark(value)
-                else:
-                    setattr(owner, attribute, value)
-            for condition, wires in self._wired:
-                for name in ("_lock", "acquire", "release"):
-                    setattr(condition, name, wires[name])
+            stack.enter_context(replaced(pairs, but=("pytest_gracekill",)))
+            yield
 
     def prepare(self, run: Run) -> None:
         """Have their bits in the order in which they were named."""
@@ -123,41 +97,19 @@ class NamedLocks:
     def _lock_for(self, real: object, name: str) -> Lock:
         """One simulated lock for each real one, under however many names."""
         if id(real) not in self._locks:
-            reentrant = isinstance(real, _RLOCK)
+            reentrant = isinstance(real, RLOCK)
             self._locks[id(real)] = RLock(name) if reentrant else Lock(name)
         return self._locks[id(real)]
 
-    def _wire(self, condition: Any, lock: Lock) -> None:
-        self._wired.append(
-            (condition, {n: getattr(condition, n) for n in ("_lock", "acquire", "release")})
-        )
-        condition._lock = lock  # noqa: SLF001 - it has no other name
-        condition.acquire, condition.release = lock.acquire, lock.release
 
-    @functools.cached_property
-    def _wired(self) -> list[tuple[Any, dict[str, object]]]:
-        return []
-
-
-def _home(owner: object, attribute: str) -> object:
-    """Where the attribute is bound: its object, or the class that has it for all of its objects."""
-    if isinstance(owner, type | ModuleType) or attribute in getattr(owner, "__dict__", {}):
-        return owner
-    for kind in type(owner).__mro__:
-        if isinstance(vars(kind).get(attribute), _ALL):
-            return kind
-    return owner
-
-
-def _name(owner: object, attribute: str) -> str:
-    if isinstance(owner, ModuleType):
-        return f"{owner.__name__.rpartition('.')[2]}.{attribute}"
-    kind = owner if isinstance(owner, type) else type(owner)
-    return f"{kind.__name__}.{attribute}"
+def _wire(condition: Any, lock: Lock, stack: ExitStack) -> None:
+    for name, there in (("_lock", lock), ("acquire", lock.acquire), ("release", lock.release)):
+        stack.callback(setattr, condition, name, getattr(condition, name))
+        setattr(condition, name, there)
 
 
 def check_reachable(
-    work: Sequence[Callable[..., object]], locks: Sequence[Named], source: str
+    work: Sequence[Callable[..., object]], places: Sequence[Place], source: str
 ) -> None:
     """Look for locks that the code can reach by name, and that were not named.
 
@@ -166,12 +118,8 @@ def check_reachable(
 
     :raises UsageError: it says which lock, where it is, and how to name it.
     """
-    known = {id(getattr(owner, attribute)) for owner, attribute in locks}
-    for owner, attribute in locks:
-        inner = getattr(getattr(owner, attribute), "_lock", None)
-        if inner is not None:
-            known.add(id(inner))
-    homes = {(id(_home(owner, attribute)), attribute) for owner, attribute in locks}
+    known = {id(thing) for place in places for thing in (place.value, place.lock)}
+    homes = {(id(place.owner), place.attribute) for place in places}
     looker = _Looker(known, homes, source)
     for function in work:
         looker.look_at_function(function)
@@ -274,16 +222,12 @@ class _Looker:
                     self._look_at(item, f"{place}[{key!r}]", deep - 1)
             return
         self._seen.add(id(value))
-        for name, attribute in list(getattr(value, "__dict__", {}).items()):
-            self._look_at(attribute, f"{place}.{name}", deep - 1, home=(id(value), name))
+        for inner in places_in(value):
+            there, home = f"{place}.{inner.attribute}", (id(value), inner.attribute)
+            self._look_at(inner.value, there, deep - 1, home=home)
         for kind in type(value).__mro__:
-            if _is_installed(kind.__module__):
-                continue
-            self._look_at_class(kind, place)
-            for name, slot in list(vars(kind).items()):
-                if isinstance(slot, MemberDescriptorType) and hasattr(value, name):
-                    there = getattr(value, name)
-                    self._look_at(there, f"{place}.{name}", deep - 1, home=(id(value), name))
+            if not _is_installed(kind.__module__):
+                self._look_at_class(kind, place)
 
     def _look_at_class(self, kind: type, place: str) -> None:
         for name, attribute in list(vars(kind).items()):
@@ -322,7 +266,7 @@ class _MadeLooker(_Looker):
         module: str | None = None,
         home: tuple[int, str] | None = None,
     ) -> None:
-        if isinstance(value, (_LOCK, *_RLOCK)):
+        if isinstance(value, (LOCK, *RLOCK)):
             raise UsageError(
                 f"{place} is a {type(value).__name__} that is not simulated: what has made it had"
                 " the real one by another name, such as default_factory=threading.Lock; write"

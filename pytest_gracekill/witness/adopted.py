@@ -11,22 +11,19 @@ from __future__ import annotations
 
 import threading
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from types import MemberDescriptorType, ModuleType
-from typing import TYPE_CHECKING, TypeAlias, cast
+from typing import TYPE_CHECKING, cast
 
 from pytest_gracekill.errors import UsageError
 from pytest_gracekill.witness.adopted_lock import AdoptedLock, AdoptedRLock
 from pytest_gracekill.witness.conditions import Watched, is_plain
+from pytest_gracekill.witness.places import LOCK, RLOCK, Place, Wanted, place_of, places_in, read
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from pytest_gracekill.witness.locks import LockTracer
+    from pytest_gracekill.witness.places import Named
     from pytest_gracekill.witness.traced_lock import TracedLock
-
-_LOCK = type(threading.Lock())
-_RLOCK = (type(threading.RLock()), threading._RLock)  # noqa: SLF001 - the pure Python one
 
 #: Seconds that a lock which is held when the trial begins may take to be let go.
 _FREE_WITHIN = 1.0
@@ -36,40 +33,13 @@ _WIRES = ("_lock", "acquire", "release", "_release_save", "_acquire_restore", "_
 #: What is bound in a condition beside that: its watched wait.
 _WAIT = "wait"
 
-Named: TypeAlias = "tuple[object, str]"
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Place:
-    """Where a lock is bound: the owner is a class where the attribute is the class's own."""
-
-    owner: object
-    attribute: str
-    value: object
-
-    @property
-    def name(self) -> str:
-        owner = self.owner
-        if isinstance(owner, ModuleType):
-            return f"{owner.__name__.rpartition('.')[2]}.{self.attribute}"
-        kind = owner if isinstance(owner, type) else type(owner)
-        return f"{kind.__name__}.{self.attribute}"
-
-    @property
-    def kind(self) -> str:
-        """The name of all such places, wherever the class or module comes from."""
-        owner = self.owner
-        if isinstance(owner, ModuleType):
-            return f"{owner.__name__}.{self.attribute}"
-        kind = owner if isinstance(owner, type) else type(owner)
-        return f"{kind.__module__}.{kind.__qualname__}.{self.attribute}"
-
-    @property
-    def lock(self) -> object:
-        """The lock itself; a Condition's own."""
-        if isinstance(self.value, threading.Condition):
-            return self.value._lock  # type: ignore[attr-defined]  # noqa: SLF001 - it has no other name
-        return self.value
+#: What can be traced.
+_TRACEABLE = Wanted(
+    fits=lambda place: isinstance(place.lock, (LOCK, *RLOCK)),
+    told="a threading.Lock, RLock or Condition",
+    stays=(threading.Condition,),
+)
 
 
 def check(locks: Sequence[object], source: str = "the call") -> None:
@@ -77,61 +47,7 @@ def check(locks: Sequence[object], source: str = "the call") -> None:
 
     :raises UsageError: names the entry, what it is, and what would be right.
     """
-    right = "a list of pairs (object, 'attribute') is needed"
-    if not isinstance(locks, list | tuple):
-        raise UsageError(f"locks={locks!r}: {right}", source=source)
-    seen: list[tuple[int, str]] = []
-    for entry in locks:
-        match entry:
-            case (owner, str(attribute)):
-                pass
-            case _:
-                raise UsageError(f"locks={entry!r}: {right}", source=source)
-        place = _place(owner, attribute, source)
-        if (id(place.owner), attribute) in seen:
-            raise UsageError(f"locks: {place.name} is named twice", source=source)
-        seen.append((id(place.owner), attribute))
-
-
-def _place(owner: object, attribute: str, source: str) -> _Place:
-    shown = f"locks=({type(owner).__name__} object, {attribute!r})"
-    try:
-        value = getattr(owner, attribute)
-    except AttributeError:
-        raise UsageError(f"{shown}: it has no such attribute", source=source) from None
-    place = _Place(owner=_home(owner, attribute, value), attribute=attribute, value=value)
-    if not isinstance(place.lock, (_LOCK, *_RLOCK)):
-        raise UsageError(
-            f"{shown}: it is a {type(value).__module__}.{type(value).__qualname__}; a"
-            " threading.Lock, RLock or Condition is needed",
-            source=source,
-        )
-    if isinstance(value, threading.Condition):
-        return place  # it is not replaced
-    try:
-        setattr(place.owner, attribute, value)
-    except (AttributeError, TypeError) as error:
-        hint = (
-            "; it is a property: name the attribute that it reads"
-            if isinstance(getattr(type(owner), attribute, None), property)
-            else ""
-        )
-        raise UsageError(
-            f"{shown}: it cannot be replaced for the length of the trial ({error}){hint}",
-            source=source,
-        ) from None
-    return place
-
-
-def _home(owner: object, attribute: str, value: object) -> object:
-    """Where the attribute is bound: a lock of the class is every instance's, and every subclass's.
-
-    It is traced for all of them.
-    """
-    if isinstance(owner, ModuleType) or attribute in getattr(owner, "__dict__", {}):
-        return owner
-    kinds = owner.__mro__ if isinstance(owner, type) else type(owner).__mro__
-    return next((kind for kind in kinds if vars(kind).get(attribute) is value), owner)
+    read(locks, _TRACEABLE, source)
 
 
 @contextmanager
@@ -145,7 +61,7 @@ def adopted(
     with ExitStack() as stack:
         made: dict[int, TracedLock] = {}
         names: dict[str, int] = {}
-        for place, owner in [(_place(*named, source), named[0]) for named in locks]:
+        for place, owner in [(place_of(*named, _TRACEABLE, source), named[0]) for named in locks]:
             original = place.lock
             if id(original) not in made:
                 _see_free(place, source)
@@ -155,25 +71,13 @@ def adopted(
             lock = made[id(original)]
             _bind(place, lock, stack, tracer)
             for at in (place.owner, owner):
-                for further in _places(at):
+                for further in places_in(at):
                     if further.lock is original:
                         _bind(further, lock, stack, tracer)
         yield tuple(made.values())
 
 
-def _places(owner: object) -> Iterator[_Place]:
-    """Whatever is bound in an object, its slots included."""
-    found = dict(getattr(owner, "__dict__", {}))
-    kinds = () if isinstance(owner, type | ModuleType) else type(owner).__mro__
-    for kind in kinds:
-        for name, member in vars(kind).items():
-            if isinstance(member, MemberDescriptorType) and hasattr(owner, name):
-                found[name] = getattr(owner, name)
-    for name, value in found.items():
-        yield _Place(owner=owner, attribute=name, value=value)
-
-
-def _bind(place: _Place, lock: TracedLock, stack: ExitStack, tracer: LockTracer) -> None:
+def _bind(place: Place, lock: TracedLock, stack: ExitStack, tracer: LockTracer) -> None:
     value = place.value
     if isinstance(value, threading.Condition):
         if place.lock is not lock:
@@ -204,9 +108,9 @@ def _rewire(
             bound.pop(name, None)
 
 
-def _traced(tracer: LockTracer, original: object, name: str, place: _Place) -> TracedLock:
+def _traced(tracer: LockTracer, original: object, name: str, place: Place) -> TracedLock:
     lock: TracedLock
-    if isinstance(original, _RLOCK):
+    if isinstance(original, RLOCK):
         lock = AdoptedRLock(tracer, name, place.name, original)
     else:
         lock = AdoptedLock(tracer, name, place.name, cast("threading.Lock", original))
@@ -215,7 +119,7 @@ def _traced(tracer: LockTracer, original: object, name: str, place: _Place) -> T
     return lock
 
 
-def _see_free(place: _Place, source: str) -> None:
+def _see_free(place: Place, source: str) -> None:
     lock = cast("threading.Lock", place.lock)
     reentered = getattr(lock, "_is_owned", lambda: False)()
     if reentered or not lock.acquire(timeout=_FREE_WITHIN):
@@ -227,7 +131,7 @@ def _see_free(place: _Place, source: str) -> None:
     lock.release()
 
 
-def _restore(place: _Place, ours: TracedLock) -> None:
+def _restore(place: Place, ours: TracedLock) -> None:
     # what the user's code has put there meanwhile is the user's
     if getattr(place.owner, place.attribute, None) is ours:
         setattr(place.owner, place.attribute, place.value)

@@ -12,7 +12,7 @@ import pytest
 
 from pytest_gracekill import KillFlags, KillPolicy, process_kill
 from pytest_gracekill.explore import exploring
-from pytest_gracekill.explore.named import NamedLocks
+from pytest_gracekill.explore.named import NamedLocks, read_named
 from pytest_gracekill.explore.run import Clock, Run
 from pytest_gracekill.explore.simulating import on_one_core, simulated, without_garbage
 from pytest_gracekill.explore.sleep_sets import SleepSets
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pytest_gracekill.explore.exploring import Asked, Limits
-    from pytest_gracekill.explore.named import Named
     from pytest_gracekill.explore.scenario import Scenario, Words
     from pytest_gracekill.fixtures import Judge
+    from pytest_gracekill.witness.places import Named
 
 HERE = Path(__file__).parent
 #: Full depth-first search of what has more schedules is not waited for.
@@ -91,7 +91,7 @@ class Compared:
         _asked: Asked,
         locks: list[Named],
     ) -> Compared:
-        named = NamedLocks(locks)
+        named = NamedLocks(read_named(locks, "the test"))
         with named.simulated():
             scenario = make(named.prepare)
             self.reduced = distinct(scenario, self.clock, SCHEDULES, reduce=True)

@@ -92,6 +92,21 @@ def test_one_lock_under_two_names_and_that_of_a_class(gracekill: Judge) -> None:
     assert "shared" not in vars(manager)
 
 
+def test_what_cannot_be_replaced_is_an_error_and_changes_nothing(gracekill: Judge) -> None:
+    class Fixed(Manager):
+        @property
+        def fixed(self) -> object:
+            return self.lock
+
+    manager = Fixed()
+    locks: list[tuple[object, str]] = [(manager, "lock"), (manager, "fixed")]
+    with pytest.raises(UsageError, match=r"cannot be replaced .* name the attribute that it reads"):
+        gracekill.explore(manager.stop, locks=locks)
+    assert type(manager.lock) is PLAIN
+    with pytest.raises(UsageError, match=r"locks: Fixed\.lock is named twice"):
+        gracekill.explore(manager.stop, locks=[(manager, "lock"), (manager, "lock")])
+
+
 def test_a_vm_that_goes_on_flushing_ends_by_itself(gracekill: Judge) -> None:
     def early(pid: int) -> bool:
         os.kill(pid, signal.SIGTERM)

@@ -219,7 +219,7 @@ def nothing(state: object) -> None:
         ({"locks": [two_locks]}, "a list of pairs"),
         ({"locks": {"a": 1}}, "a list of pairs"),
         ({"locks": [(HERE, "absent")]}, "no such attribute"),
-        ({"locks": [(HERE, "DEADLINE")]}, "it is a float"),
+        ({"locks": [(HERE, "DEADLINE")]}, "it is a builtins.float; a Lock, RLock, Condition"),
         ({"preemption": 1}, "preemption"),
         ({"replay": "1.1j"}, "'1.1j' is no token"),
         ({"replay": "2.1j.00000000."}, "format 2"),

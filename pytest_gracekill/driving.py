@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     from pytest_gracekill.child.handle import FakeQemu
     from pytest_gracekill.choreography import Point
+    from pytest_gracekill.routine.incarnation import Incarnation
+    from pytest_gracekill.routine.model import HasPid
     from pytest_gracekill.trial import Plan
     from pytest_gracekill.witness.history import History
     from pytest_gracekill.witness.locks import LockTracer, TracedLock
@@ -42,6 +44,31 @@ ACTS = {
     "restart": "the domain is cleaned up if nobody has, and started again as another VM",
     "undefine": "the domain is undefined; the routine's caller has no reference of its own then",
 }
+
+
+def look_up(driver: Driver, name: str, *, required: bool) -> None:
+    """Look up a domain; LookupError when one that is ``required`` is not defined any more."""
+    with driver.look_up(name) as domain:
+        if domain is None and required:
+            raise LookupError(f"domain {name!r} is not defined any more")
+
+
+def define_and_undefine(driver: Driver, name: str) -> None:
+    """Have a domain for a moment."""
+    driver.define(name)
+    driver.undefine(name)
+
+
+def start_again(driver: Driver, run: Incarnation, make: Callable[[], HasPid | None]) -> None:
+    """Clean up after the run, if nobody has, and start the domain as another VM."""
+    with driver.lock:
+        # what is on the list has the list's reference; it may have been undefined
+        domain = driver.find(TARGET)
+        if domain is not None:
+            with domain.lock:
+                domain.clean_up(run)
+                domain.being_destroyed = False
+        driver.define(TARGET, make())
 
 
 class Driving:
@@ -150,28 +177,12 @@ class Driving:
         monitor_eof(self.driver, TARGET, self.run)
 
     def _restart(self) -> None:
-        with self.driver.lock:
-            # what is on the list has the list's reference; it may have been undefined
-            domain = self.driver.find(TARGET)
-            if domain is not None:
-                with domain.lock:
-                    domain.clean_up(self.run)
-                    domain.being_destroyed = False
-            self.driver.define(TARGET, self._next)
+        start_again(self.driver, self.run, lambda: self._next)
 
     def _operation(self, kind: str, name: str) -> Callable[[], object]:
         """What a contender of this kind does again and again."""
         driver, vm = self.driver, self._vm
         handled = False
-
-        def look_up(which: str) -> None:
-            with driver.look_up(which) as domain:
-                if domain is None and self.caller_has_reference:
-                    raise LookupError(f"domain {which!r} is not defined any more")
-
-        def define() -> None:
-            driver.define(f"new-{name}")
-            driver.undefine(f"new-{name}")
 
         def eof() -> None:
             nonlocal handled
@@ -180,9 +191,9 @@ class Driving:
                 self._eof()
 
         return {
-            "other": lambda: look_up(OTHERS[0]),
-            "same": lambda: look_up(TARGET),
+            "other": lambda: look_up(driver, OTHERS[0], required=self.caller_has_reference),
+            "same": lambda: look_up(driver, TARGET, required=self.caller_has_reference),
             "list": driver.list_all,
-            "define": define,
+            "define": lambda: define_and_undefine(driver, f"new-{name}"),
             "eof": eof,
         }[kind]

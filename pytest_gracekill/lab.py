@@ -12,7 +12,7 @@ import gc
 import time
 from contextlib import ExitStack, contextmanager
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from pytest_gracekill import circumstances
 from pytest_gracekill.calls import Callers, Seen
@@ -23,7 +23,6 @@ from pytest_gracekill.participants import JOIN, Participants, vm_ends
 from pytest_gracekill.promises import budget_of, claims_success, longest_end, promise_of
 from pytest_gracekill.report import Call, Report
 from pytest_gracekill.routine.adapt import MANAGERS
-from pytest_gracekill.routine.flags import KillFlags
 from pytest_gracekill.routine.policy import KillPolicy
 from pytest_gracekill.routine.session import Session
 from pytest_gracekill.underway import TrialUnderway
@@ -41,11 +40,13 @@ from pytest_gracekill.witness.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from subprocess import Popen
     from types import TracebackType
 
     from pytest_gracekill.child.handle import FakeQemu
     from pytest_gracekill.child.unstarted import Unstarted
     from pytest_gracekill.routine.adapt import Adapted
+    from pytest_gracekill.routine.flags import KillFlags
     from pytest_gracekill.routine.model import Domain, Driver
     from pytest_gracekill.trial import Plan
     from pytest_gracekill.witness.history import Frame
@@ -109,12 +110,22 @@ def _without_collector() -> Iterator[None]:
         gc.enable()
 
 
+class Running(Protocol):
+    """A VM that runs, as a routine can be given it."""
+
+    @property
+    def started_pid(self) -> int: ...
+
+    @property
+    def popen(self) -> Popen[bytes] | None: ...
+
+
 def offer(
     routine: Adapted,
     *,
     flags: KillFlags,
     policy: KillPolicy,
-    vm: FakeQemu | None = None,
+    vm: Running | None = None,
     unstarted: Unstarted | None = None,
     model: tuple[Driver | None, Domain | None] = (None, None),
 ) -> dict[str, object]:
@@ -147,9 +158,7 @@ class _Trial:
         self.plan = plan
         self.who = who
         self._underway = underway
-        policy = set() if plan.policy is None else {"policy", "grace", "timeout"}
-        given = frozenset({"flags"} | policy)
-        self._session = Session(plan.routine, who.unstarted, given)
+        self._session = Session(plan.routine, who.unstarted, plan.given)
         #: Whether nothing but the adapter can have made the VM end, or start again.
         self._undisturbed = True
 
@@ -261,9 +270,8 @@ class _Trial:
             self._was_started(who.unstarted, first)
         status = None if first.expired else self._status()
         success = {id(seen): self._claims_success(seen, status=status) for seen in seen_by}
-        nowait = bool(plan.flags & KillFlags.NOWAIT and plan.routine.takes("flags"))
         cut = any(seen.expired for seen in seen_by)
-        told = any(success.values()) and not nowait and not cut
+        told = any(success.values()) and not plan.nowait and not cut
         alive = all(seen.alive for seen in seen_by)
         leftovers = who.leftovers() if told and not alive else None
         cut_alive = any(seen.expired and seen.alive for seen in seen_by)
@@ -285,7 +293,7 @@ class _Trial:
         asked = [entry.at_ns for entry in journal if entry.event in REQUESTS]
         return Evidence(
             knobs=who.vm.knobs,
-            promise=promise_of(plan, who.vm.knobs, budget, nowait=nowait),
+            promise=promise_of(plan, who.vm.knobs, budget),
             call=_call_of(first, success=success[id(first)]),
             called_ns=first.called_ns,
             returned_ns=first.returned_ns,

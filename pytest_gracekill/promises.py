@@ -30,7 +30,7 @@ def budget_of(plan: Plan) -> float:
     return policy.grace + policy.reap + longest_end(plan.knobs) + 5.0
 
 
-def promise_of(plan: Plan, knobs: Knobs, budget: float, *, nowait: bool) -> Promise:
+def promise_of(plan: Plan, knobs: Knobs, budget: float) -> Promise:
     """What is expected of this call, by its flags or by what the test said of it."""
     force = plan.force
     if force is None and plan.routine.takes("flags"):
@@ -40,7 +40,7 @@ def promise_of(plan: Plan, knobs: Knobs, budget: float, *, nowait: bool) -> Prom
         survive = knobs.flush_total
     return Promise(
         force=force,
-        nowait=nowait,
+        nowait=plan.nowait,
         survive=survive,
         grace=None if plan.policy is None else plan.policy.grace,
         takes_driver=plan.routine.kind == "driver",

@@ -63,6 +63,17 @@ class Plan:
     deadline: float | None
     session_order: TrialOrder | None = None
 
+    @property
+    def nowait(self) -> bool:
+        """Whether the call is asked not to wait for the end."""
+        return bool(self.flags & KillFlags.NOWAIT and self.routine.takes("flags"))
+
+    @property
+    def given(self) -> frozenset[str]:
+        """What the routine is given although it has a default of its own."""
+        policy = set() if self.policy is None else {"policy", "grace", "timeout"}
+        return frozenset({"flags"} | policy)
+
 
 def default_topology(routine: Adapted) -> str:
     """Who reaps the VM of such a routine: its manager, or somebody else as for libvirt."""

@@ -11,7 +11,6 @@ from pytest_gracekill.explore.stage import AWAITS_CALL, AWAITS_EOF, ROUTINE
 from pytest_gracekill.explore.stuck import deadlock_in
 from pytest_gracekill.promises import claims_success, promise_of
 from pytest_gracekill.report import Call, NotJudged, Report, Verdict
-from pytest_gracekill.routine.flags import KillFlags
 from pytest_gracekill.verdicts import JUDGES, deadlock, judge
 from pytest_gracekill.verdicts.evidence import (
     REQUESTS,
@@ -130,7 +129,6 @@ def _benign(stage: Stage) -> frozenset[str]:
 
 def _evidence(plan: Plan, stage: Stage, budget: float, found: AnyDeadlock | None) -> Evidence:
     run, vm = stage.run, stage.vm
-    nowait = bool(plan.flags & KillFlags.NOWAIT and plan.routine.takes("flags"))
     views = [_view(plan, stage, called) for called in stage.calls]
     first, *others = views
     exit_ = vm.exit()
@@ -142,7 +140,7 @@ def _evidence(plan: Plan, stage: Stage, budget: float, found: AnyDeadlock | None
     jump = not run.explores_time
     return Evidence(
         knobs=vm.knobs,
-        promise=promise_of(plan, vm.knobs, budget, nowait=nowait),
+        promise=promise_of(plan, vm.knobs, budget),
         call=first.call,
         called_ns=first.called_ns,
         returned_ns=first.returned_ns,

@@ -5,7 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
-from pytest_gracekill.driving import ACTS, OTHERS, TARGET
+from pytest_gracekill.driving import (
+    ACTS,
+    OTHERS,
+    TARGET,
+    define_and_undefine,
+    look_up,
+    start_again,
+)
 from pytest_gracekill.errors import UsageError
 from pytest_gracekill.explore.locks import Lock
 from pytest_gracekill.explore.model import ExploredDomain, Notices
@@ -13,6 +20,7 @@ from pytest_gracekill.explore.objects import SimulatedPopen
 from pytest_gracekill.explore.processes import await_end
 from pytest_gracekill.explore.tasks import Abandoned, Task, current
 from pytest_gracekill.explore.vm import SimulatedVm
+from pytest_gracekill.lab import offer
 from pytest_gracekill.routine.adapt import name_of
 from pytest_gracekill.routine.callers import monitor_eof
 from pytest_gracekill.routine.flags import KillFlags
@@ -71,6 +79,18 @@ class Called:
     alive_seen: bool = True
     result: object = None
     error: BaseException | None = None
+
+
+class _Offered:
+    """The VM as a routine is offered one."""
+
+    def __init__(self, vm: SimulatedVm) -> None:
+        self.started_pid = vm.pid
+        self._vm = vm
+
+    @property
+    def popen(self) -> SimulatedPopen:
+        return SimulatedPopen(self._vm)
 
 
 class Stage:
@@ -154,15 +174,6 @@ class Stage:
         if driver is None:
             raise UsageError(f"contenders={kind!r}: the routine takes no driver")
 
-        def look_up(which: str) -> None:
-            with driver.look_up(which) as domain:
-                if domain is None and self.caller_has_reference:
-                    raise LookupError(f"domain {which!r} is not defined any more")
-
-        def define() -> None:
-            driver.define("new")
-            driver.undefine("new")
-
         def eof() -> None:
             task = current()
             assert task is not None
@@ -186,10 +197,10 @@ class Stage:
                 return  # it has been undefined
 
         return {
-            "other": lambda: look_up(OTHERS[0]),
-            "same": lambda: look_up(TARGET),
+            "other": lambda: look_up(driver, OTHERS[0], required=self.caller_has_reference),
+            "same": lambda: look_up(driver, TARGET, required=self.caller_has_reference),
             "list": driver.list_all,
-            "define": define,
+            "define": lambda: define_and_undefine(driver, "new"),
             "eof": eof,
             "destroy": once_called(destroy),
             "restart": once_called(self._restart),
@@ -200,15 +211,11 @@ class Stage:
         driver = self.driver
         assert driver is not None
         assert self.victim is not None
-        with driver.lock:
-            domain = driver.find(TARGET)
-            if domain is not None:
-                with domain.lock:
-                    domain.clean_up(self.victim)
-                    domain.being_destroyed = False
-            pid = max(self.run.vms) + 1
-            other = SimulatedVm(self.run, self.vm.knobs, f"{OTHER_RUN} (pid {pid})")
-            driver.define(TARGET, other)
+        start_again(driver, self.victim, self._another_vm)
+
+    def _another_vm(self) -> SimulatedVm:
+        pid = max(self.run.vms) + 1
+        return SimulatedVm(self.run, self.vm.knobs, f"{OTHER_RUN} (pid {pid})")
 
     def _is_called(self) -> bool:
         return self.calls[0].called_ns is not None
@@ -224,29 +231,17 @@ class Stage:
             driver.lock.acquire()
             domain.lock.acquire()
         called.at_entry = tuple(lock.name for lock in task.held)
-        offered: dict[str, object] = {
-            "flags": plan.flags,
-            "policy": plan.policy or KillPolicy(),
-            "grace": (plan.policy or KillPolicy()).grace,
-            "timeout": (plan.policy or KillPolicy()).grace,
-            "driver": driver,
-            "domain": domain,
-        }
-        kind = plan.routine.kind
-        if kind == "pid":
-            offered["pid"] = self.vm.pid
-        elif kind == "popen":
-            offered["popen"] = SimulatedPopen(self.vm)
-        elif kind == "process":
-            import psutil  # noqa: PLC0415 - replaced for tasks by now
-
-            offered["process"] = psutil.Process(self.vm.pid)
-        policy = set() if plan.policy is None else {"policy", "grace", "timeout"}
-        given = frozenset({"flags"} | policy)
+        offered = offer(
+            plan.routine,
+            flags=plan.flags,
+            policy=plan.policy or KillPolicy(),
+            vm=_Offered(self.vm),
+            model=(driver, domain),
+        )
         called.called_ns = run.now
         task.touch(self.vm.mask)  # who waits for the call may go on
         try:
-            called.result = plan.routine.call(offered, given)
+            called.result = plan.routine.call(offered, plan.given)
         except Abandoned:
             raise
         except BaseException as error:  # noqa: BLE001 - whatever it raises is evidence

@@ -12,6 +12,7 @@ from pytest_gracekill.explore import token as tokens
 from pytest_gracekill.explore.exploration import Exploration, Failure
 from pytest_gracekill.explore.named import NamedLocks, check_reachable, read_named
 from pytest_gracekill.explore.run import START_NS, Step
+from pytest_gracekill.explore.scenario import counted
 from pytest_gracekill.explore.search import Search
 from pytest_gracekill.settings import is_seconds
 
@@ -166,24 +167,16 @@ def _scope(result: Result, scenario: Scenario) -> str:
             continue  # it has failed before
         if covered.complete:
             matters = "" if covered.in_full else " that matters"
-            what = f"every order of operations{matters} ({_schedules(covered)})"
+            what = f"every order of operations{matters} ({counted(covered.schedules, 'schedule')})"
         elif covered.bound >= 0:
             what = (
-                f"every schedule with at most {_preemptions(covered.bound)}"
-                f" ({_schedules(covered)} in all)"
+                f"every schedule with at most {counted(covered.bound, 'preemption')}"
+                f" ({counted(covered.schedules, 'schedule')} in all)"
             )
         else:
-            what = _schedules(covered)
+            what = counted(covered.schedules, "schedule")
         told.append(f"clock {covered.clock}: {what}")
     return f"{scenario.scope}; {'; '.join(told)}"
-
-
-def _schedules(covered: Coverage) -> str:
-    return "1 schedule" if covered.schedules == 1 else f"{covered.schedules} schedules"
-
-
-def _preemptions(bound: int) -> str:
-    return "1 preemption" if bound == 1 else f"{bound} preemptions"
 
 
 def _failure(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from pytest_gracekill.explore.judging import judged, signature
 from pytest_gracekill.explore.run import as_ns
+from pytest_gracekill.explore.scenario import counted
 from pytest_gracekill.explore.stage import Stage
 from pytest_gracekill.explore.stuck import raise_not_simulated
 from pytest_gracekill.promises import budget_of
@@ -40,7 +41,7 @@ class KillScenario:
         self._stage: Stage | None = None
         self.budget = budget_of(plan)
         beside = (*contenders, *map(name_of, plan.contend))
-        self.scope = f"{plan.routine.name} called by {_counted(plan.callers, 'thread')}"
+        self.scope = f"{plan.routine.name} called by {counted(plan.callers, 'thread')}"
         if beside:
             self.scope += f" beside {', '.join(beside)}, each once"
         parts = [
@@ -106,7 +107,3 @@ def _let_end(stage: Stage) -> None:
     vm, run = stage.vm, stage.run
     if vm.ended_at is not None and not vm.ended() and run.outcome != "stuck":
         run.now = vm.ended_at
-
-
-def _counted(number: int, what: str) -> str:
-    return f"1 {what}" if number == 1 else f"{number} {what}s"

@@ -138,8 +138,6 @@ class Run:
         self.performed = 0
         #: When a task stood ready while time passed by choice: (task, from, until).
         self.delays: list[tuple[Task, int, int]] = []
-        #: Called whenever a task has ended.
-        self.on_end: Callable[[Task], None] | None = None
         self._pool = pool
         self._strategy = strategy
         self._live: list[Task] = []
@@ -327,8 +325,6 @@ class Run:
         self.last = task.mask, task.reads, task.timed
         assert task.worker is not None
         if not self.abandoning:
-            if self.on_end is not None:
-                self.on_end(task)
             following = self._next(None)
         else:
             following = self._live[0] if self._live else None

@@ -91,7 +91,6 @@ class Coverage:
     complete: bool = False
     in_full: bool = False
     limit: str = ""
-    seconds: float = 0.0
 
 
 @dataclass(slots=True)
@@ -297,8 +296,6 @@ class Search:
                 pass
             except _OverError as over:
                 front.covered.limit, front.over = str(over), True
-            finally:
-                front.covered.seconds += _monotonic() - since
 
     def _level(self, front: _Front, level: int, most: int | None = None) -> None:
         """All schedules with so many preemptions, if those with fewer have been run."""

@@ -116,9 +116,7 @@ class Callers:
             )
         at_entry = self._who.take()
         standing = self._standing()
-        watchdog = Watchdog(
-            self._budget, self._cut_all, None if standing is None else standing.look
-        )
+        watchdog = Watchdog(self._budget, self._cut_all, standing.look)
         self._begin(first)
         try:
             for thread in self._threads.values():
@@ -127,8 +125,7 @@ class Callers:
             with watchdog:
                 self._call(seen)
             self._returned(seen)
-            if standing is not None:
-                standing.end()
+            standing.end()
             if watchdog.expired:
                 external = self._session.adapted.kind == "external"
                 self._settled[first].hung_in = () if external else watchdog.hung_in
@@ -230,9 +227,7 @@ class Callers:
 
         first, runner = self._actors[0], self._session.runner
         standing = self._standing()
-        watchdog = Watchdog(
-            self._budget, self._cut_all, None if standing is None else standing.look
-        )
+        watchdog = Watchdog(self._budget, self._cut_all, standing.look)
 
         async def call() -> None:
             import asyncio  # noqa: PLC0415 - see above
@@ -244,8 +239,7 @@ class Callers:
         at_entry = self._who.take()
         with watched(contenders), watchdog:
             runner.run(conduct(call, contenders=contenders, on_start=lambda: self._begin(first)))
-        if standing is not None:
-            standing.end()
+        standing.end()
         if watchdog.expired:
             self._cut(self._actors)  # also those that had not even begun
             with Watchdog(_AFTER_CUT, lambda: None):
@@ -270,14 +264,13 @@ class Callers:
             seen.error = raised
         self._returned(seen)
 
-    def _standing(self) -> Standing | None:
+    def _standing(self) -> Standing:
         """Who looks where the first call stands; a command stands where it cannot be seen."""
-        if self._session.adapted.kind == "external":
-            return None
         first, ident = self._actors[0], threading.get_ident()
+        external = self._session.adapted.kind == "external"
 
         def where() -> tuple[Frame, ...]:
-            if first not in self._called or first in self._settled:
+            if external or first not in self._called or first in self._settled:
                 return ()
             return self._stands_in(first) if self._tasks else current_stack(ident)
 

@@ -9,6 +9,7 @@ from pytest_gracekill.child.disk import Audit
 from pytest_gracekill.explore.locks import Lock
 from pytest_gracekill.explore.named import check_made
 from pytest_gracekill.explore.run import START_NS, as_ns
+from pytest_gracekill.explore.scenario import counted
 from pytest_gracekill.explore.stuck import deadlock_in, raise_not_simulated
 from pytest_gracekill.report import VERDICTS, Call, Report, Verdict
 from pytest_gracekill.routine.adapt import name_of
@@ -48,9 +49,7 @@ class ThreadsScenario:
             f"{name}-{names[: place + 1].count(name)}" if names.count(name) > 1 else name
             for place, name in enumerate(names)
         ]
-        self.scope = (
-            f"{len(bodies)} thread{'s' if len(bodies) > 1 else ''}: {', '.join(self._names)}"
-        )
+        self.scope = f"{counted(len(bodies), 'thread')}: {', '.join(self._names)}"
         self.identity = "\n".join((name_of(setup), *self._names))
         self._checked: BaseException | None = None
 

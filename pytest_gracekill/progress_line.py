@@ -86,13 +86,8 @@ class ProgressLine:
 
     def erase(self) -> None:
         """Take the line away, if it is there."""
-        if self._shown and self._lock.acquire(timeout=_PATIENCE):
-            try:
-                if self._shown:
-                    self._write(_GONE)
-                    self._shown = False
-            finally:
-                self._lock.release()
+        with self._away():
+            pass
 
     def close(self) -> None:
         """Let go of the terminal."""
@@ -127,6 +122,20 @@ class ProgressLine:
             os.write(self._fd, text.encode("ascii"))
 
     @contextmanager
+    def _away(self) -> Iterator[None]:
+        """The line is taken away, and does not come back meanwhile."""
+        # also asked for when none is known of: it may be just being written
+        held = self._lock.acquire(timeout=_PATIENCE)
+        try:
+            if held and self._shown:
+                self._write(_GONE)
+                self._shown = False
+            yield
+        finally:
+            if held:
+                self._lock.release()
+
+    @contextmanager
     def _giving_way(self) -> Iterator[None]:
         """Whatever is printed meanwhile is printed where there is no line."""
         for stream in self._streams:
@@ -140,11 +149,11 @@ class ProgressLine:
                     del stream.write
 
     def _before(self, write: Callable[[str], int]) -> Callable[[str], int]:
-        def erase_and_write(text: str) -> int:
-            self.erase()
-            return write(text)
+        def write_alone(text: str) -> int:
+            with self._away():
+                return write(text)
 
-        return erase_and_write
+        return write_alone
 
 
 def on_terminal(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import io
 import os
 import struct
 import sys
@@ -130,6 +131,49 @@ def test_what_is_printed_meanwhile_has_its_place(terminal: Terminal) -> None:
         before, _, _ = terminal.written.partition("printed")
         assert before.endswith("\x1b[J")
         assert stream.write == write
+
+
+def test_a_line_that_is_just_being_written_is_taken_away_too(terminal: Terminal) -> None:
+    shown = threading.Event()
+
+    class Slow(ProgressLine):
+        def _write(self, text: str) -> None:
+            super()._write(text)
+            if "told" in text:
+                shown.set()
+                time.sleep(0.1)
+
+    with os.fdopen(os.dup(terminal.theirs), "w", buffering=1) as stream:
+        with Slow(terminal.theirs, (stream,)).during(lambda: "told"):
+            assert shown.wait(DEADLINE)
+            print("printed", file=stream, flush=True)
+            terminal.until("printed")
+        assert "told\x1b8\x1b[Jprinted" in terminal.written
+
+
+def test_no_line_comes_while_something_is_printed(terminal: Terminal) -> None:
+    looked = threading.Semaphore(0)
+
+    def tell() -> str:
+        looked.release()
+        return "told"
+
+    class Slow(io.StringIO):
+        told_meanwhile = False
+
+        def write(self, text: str) -> int:
+            while looked.acquire(blocking=False):
+                pass
+            # one look may be on its way; with a second one, the first was shown
+            self.told_meanwhile = all(looked.acquire(timeout=0.2) for _ in range(2))
+            return super().write(text)
+
+    stream = Slow()
+    with ProgressLine(terminal.theirs, (stream,)).during(tell):
+        terminal.until("told\x1b8")
+        stream.write("printed")
+    assert stream.getvalue() == "printed"
+    assert not stream.told_meanwhile
 
 
 def test_a_debugger_has_the_terminal_to_itself(terminal: Terminal) -> None:

@@ -301,6 +301,15 @@ def test_a_caller_that_blocks_for_good_is_cut_off(gracekill: Judge) -> None:
     assert [call.success for call in report.calls] == [None, None]
 
 
+@pytest.fixture
+def sigint_interrupts() -> Iterator[None]:
+    """Also below a shell that has put its job in the background, which then ignores SIGINT."""
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, previous)
+
+
+@pytest.mark.usefixtures("sigint_interrupts")
 def test_interrupted(gracekill: Judge) -> None:
     manager = Manager()
     lock = manager.thread_guard

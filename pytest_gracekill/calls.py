@@ -42,7 +42,8 @@ _BETWEEN_INTERRUPTS = 0.05
 class Seen:
     """What one caller saw. ``expired``: it was cut off, and ``returned_ns`` is the moment of that.
 
-    ``alive`` is whether the VM ran when the call returned (or was cut off).
+    ``alive`` is whether the VM ran when the call returned (or was cut off). ``shown``: the VM had
+    told by then that it is there; else it is looked at once more when it has.
     """
 
     actor: str
@@ -55,6 +56,7 @@ class Seen:
     at_entry: tuple[str, ...] = ()
     at_return: tuple[str, ...] = ()
     alive: bool = False
+    shown: bool = True
 
     def __str__(self) -> str:
         return f"{self.actor}: {'cut off' if self.expired else self.error or self.result}"
@@ -183,6 +185,7 @@ class Callers:
             # the locks are let go for it from here on: that is no point of the routine's
             self._who.returned()
         self._who.history.record("return", seen.actor, seen.returned_ns)
+        seen.shown = self._who.started_vm is not None
         seen.alive = not self._who.vm_ended_within_tolerance()
         seen.at_return = self._who.held()
         self._settled.setdefault(seen.actor, seen)
@@ -288,6 +291,7 @@ class Callers:
         if not open_:
             return
         self._who.recorder.exempt.add(threading.get_ident())
+        shown = self._who.started_vm is not None
         now, alive = time.monotonic_ns(), self._who.vm_alive()
         # before anything wakes them up
         self.beside = self.beside or stacks_beside(open_)
@@ -302,6 +306,7 @@ class Callers:
                     expired=True,
                     hung_in=stood_in[actor],
                     alive=alive,
+                    shown=shown,
                 ),
             )
         self._session.free()

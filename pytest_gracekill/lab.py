@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from pytest_gracekill import circumstances
 from pytest_gracekill.calls import Callers, Seen
+from pytest_gracekill.child import mark as marks
 from pytest_gracekill.child.launch import READY_WITHIN
 from pytest_gracekill.child.unstarted import SHOWS_WITHIN
 from pytest_gracekill.errors import StartError, UsageError
@@ -54,6 +55,9 @@ if TYPE_CHECKING:
 #: Seconds that an adapter has to start its VM, and to clean up.
 START_WITHIN = 60.0
 END_WITHIN = 30.0
+
+#: The states of a process that is at something, see proc_pid_stat(5).
+_AT_WORK = ("R", "D")
 
 
 def run(plan: Plan, underway: TrialUnderway | None = None) -> Report:
@@ -267,7 +271,7 @@ class _Trial:
         self._underway.has(who.started_vm)
         first, *others = seen_by
         if who.unstarted is not None and self._starts_in_the_call:
-            self._was_started(who.unstarted, first)
+            self._was_started(who.unstarted, seen_by)
         status = None if first.expired else self._status()
         success = {id(seen): self._claims_success(seen, status=status) for seen in seen_by}
         cut = any(seen.expired for seen in seen_by)
@@ -331,16 +335,17 @@ class _Trial:
             ),
         )
 
-    def _was_started(self, unstarted: Unstarted, first: Seen) -> None:
+    def _was_started(self, unstarted: Unstarted, seen_by: Sequence[Seen]) -> None:
         """A routine that starts the VM in its own call has done so."""
         unstarted.check_started_once(self.plan.routine)
-        if unstarted.vm is not None:
-            return
-        # it may have returned before the VM has come to say that it is there
         if not unstarted.wait_started(SHOWS_WITHIN):
-            raise self._session.never_started() from first.error
+            raise self._session.never_started() from seen_by[0].error
         unstarted.ready_vm(READY_WITHIN)
-        first.alive = not self.who.vm_ended_within_tolerance()
+        for seen in seen_by:
+            # it may have returned before the VM had come to say that it is there
+            if not seen.shown:
+                # where the call was cut off, the VM was ended with it
+                seen.alive = seen.expired or not self.who.vm_ended_within_tolerance()
 
     def _status(self) -> bool | None:
         """What the manager says of the VM after the call."""
@@ -385,14 +390,28 @@ class _Trial:
     def _ends(self, deadline_ns: int) -> bool:
         """Give a VM that was asked to stop and is still flushing the time that it needs."""
         vm = self.who.vm
-        asked = any(entry.event in REQUESTS for entry in vm.journal.entries())
         killed = any(s.signum == SIGKILL and s.reached_vm for s in self.who.recorder.sent)
         if killed:
             return vm_ends(vm, JOIN + vm.knobs.survives_kill)
-        if not asked or not vm.knobs.ends_by_itself:
-            return vm_ends(vm, TOLERANCE)
+        if vm_ends(vm, TOLERANCE):
+            return True
+        if not vm.knobs.ends_by_itself or not _asked(vm):
+            return False
         left = (deadline_ns - time.monotonic_ns()) / 1e9
         return vm_ends(vm, max(left, longest_end(vm.knobs)))
+
+
+def _asked(vm: FakeQemu) -> bool:
+    """Whether a stop request has come to the VM, also one that it has had no time to note yet."""
+    deadline = time.monotonic() + JOIN
+    while True:
+        # a signal or a command that has come has made it runnable, until it is noted
+        at_rest = marks.state(vm.pid) not in _AT_WORK
+        if any(entry.event in REQUESTS for entry in vm.journal.entries()):
+            return True
+        if at_rest or time.monotonic() > deadline:
+            return False
+        time.sleep(0.005)
 
 
 def _await_reuse(vm: FakeQemu) -> None:

@@ -16,17 +16,19 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from pytest_gracekill import External, KillFlags
+from pytest_gracekill.child.unstarted import Unstarted
 
 if TYPE_CHECKING:
     import psutil
 
-    from pytest_gracekill.child.unstarted import Child
+    from pytest_gracekill.child.unstarted import Adapter, Child
     from pytest_gracekill.fixtures import Judge, StartFake
 
 if sys.platform != "linux":
@@ -367,6 +369,62 @@ def test_10_a_vm_that_got_no_signal_is_leaked_and_has_lost_nothing(
     assert report.not_judged["data"] == "the VM still ran at the end, and the trial ended it"
     assert "DATA LOST" not in str(report)
     assert not report.sigkill_sent, "the trial's own does not count"
+
+
+def slow_in_one_call(child: Child) -> None:
+    subprocess.Popen(["sh", "-c", f"sleep 0.2; exec {child.cmdline}"], start_new_session=True)
+
+
+@pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")
+def test_10_a_vm_that_comes_up_while_it_is_looked_for_has_been_left_running(
+    gracekill: Judge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look = Unstarted.check_started_once
+
+    def look_late(unstarted: Unstarted, by: Adapter) -> None:
+        unstarted.wait_ready(LONG)
+        look(unstarted, by)
+
+    monkeypatch.setattr(Unstarted, "check_started_once", look_late)
+    report = gracekill(slow_in_one_call, flush_time=5)
+    assert report.verdicts["outcome"].word == "LEAKED"
+
+
+BUSY = """
+import os, sys, time
+core, vm = map(int, sys.argv[1:])
+os.sched_setaffinity(0, {core})
+until = time.monotonic() + 0.6
+others = []
+while len(others) < 50 and (pid := os.fork()):
+    others.append(pid)
+if len(others) == 50:
+    print("busy", flush=True)
+else:
+    os.setsid()  # the kernel may share the CPU among sessions
+while time.monotonic() < until:
+    pass
+for pid in others:
+    os.waitpid(pid, 0)
+os.sched_setscheduler(vm, os.SCHED_OTHER, os.sched_param(0))
+"""
+
+
+def test_10_a_vm_that_was_asked_and_got_no_cpu_yet_is_not_leaked(gracekill: Judge) -> None:
+    def ask_it_while_it_gets_no_cpu(pid: int) -> bool:
+        core = min(os.sched_getaffinity(0))
+        os.sched_setaffinity(pid, {core})
+        os.sched_setscheduler(pid, os.SCHED_IDLE, os.sched_param(0))
+        argv = [sys.executable, "-I", "-S", "-c", BUSY, str(core), str(pid)]
+        busy = stack.enter_context(subprocess.Popen(argv, stdout=subprocess.PIPE))
+        assert busy.stdout is not None
+        busy.stdout.readline()
+        os.kill(pid, signal.SIGTERM)
+        return True
+
+    with ExitStack() as stack:
+        report = gracekill(ask_it_while_it_gets_no_cpu, flush_time=0.1)
+    assert report.verdicts["outcome"].word == "EARLY", report
 
 
 # -- 11

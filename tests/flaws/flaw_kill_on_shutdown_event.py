@@ -17,18 +17,17 @@ def manage(child: Child) -> Iterator[Callable[[], None]]:
     child.wait_ready()
     with socket.socket(socket.AF_UNIX) as monitor:
         monitor.connect(str(child.qmp))
-        lines = monitor.makefile("rw")
-        lines.readline()
-        lines.write('{"execute": "qmp_capabilities"}\n')
-        lines.flush()
-        lines.readline()
+        with monitor.makefile("rw") as lines:
+            lines.readline()
+            lines.write('{"execute": "qmp_capabilities"}\n')
+            lines.flush()
+            lines.readline()
 
-        def stop() -> None:
-            process.terminate()
-            while json.loads(lines.readline()).get("event") != "SHUTDOWN":
-                pass
-            process.kill()  # FLAW kill-on-shutdown-event: the event comes before the flush
-            process.wait()
+            def stop() -> None:
+                process.terminate()
+                while json.loads(lines.readline()).get("event") != "SHUTDOWN":
+                    pass
+                process.kill()  # FLAW kill-on-shutdown-event: the event comes before the flush
+                process.wait()
 
-        yield stop
-        lines.close()
+            yield stop

@@ -17,15 +17,14 @@ def manage(child: Child) -> Iterator[Callable[[], None]]:
     child.wait_ready()
     with socket.socket(socket.AF_UNIX) as monitor:
         monitor.connect(str(child.qmp))
-        lines = monitor.makefile("r")
+        with monitor.makefile("r") as lines:
 
-        def shut_down() -> None:
-            monitor.sendall(b'{"execute": "qmp_capabilities"} {"execute": "system_powerdown"}')
-            while json.loads(lines.readline()).get("event") != "SHUTDOWN":
-                pass
-            # FLAW sigterm-no-exit: the guest is down, its process waits for a SIGTERM
+            def shut_down() -> None:
+                monitor.sendall(b'{"execute": "qmp_capabilities"} {"execute": "system_powerdown"}')
+                while json.loads(lines.readline()).get("event") != "SHUTDOWN":
+                    pass
+                # FLAW sigterm-no-exit: the guest is down, its process waits for a SIGTERM
 
-        yield shut_down
-        lines.close()
+            yield shut_down
     process.kill()
     process.wait()

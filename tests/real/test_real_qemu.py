@@ -317,13 +317,13 @@ def test_quit_by_qmp_is_a_request_too(gracekill: Judge, real_qemu: StartReal) ->
         with socket.socket(socket.AF_UNIX) as sock:
             sock.settimeout(WITHIN)
             sock.connect(str(vm.qmp))
-            stream = sock.makefile("rw")
-            stream.readline()
-            for command in ("qmp_capabilities", "quit"):
-                stream.write(json.dumps({"execute": command}) + "\n")
-                stream.flush()
-            while stream.readline():
-                pass
+            with sock.makefile("rw") as stream:
+                stream.readline()
+                for command in ("qmp_capabilities", "quit"):
+                    stream.write(json.dumps({"execute": command}) + "\n")
+                    stream.flush()
+                while stream.readline():
+                    pass
         vm.wait(WITHIN)
 
     vm = real_qemu(flush_time=0.3, qmp=True)

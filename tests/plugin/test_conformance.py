@@ -263,10 +263,13 @@ def test_no_table_without_cases(run: Callable[..., pytest.RunResult], tmp_path: 
 
 
 def test_the_built_in_routine_passes_every_case(run: Callable[..., pytest.RunResult]) -> None:
-    done = run(*SUITE, "-n4", "--gracekill-survive=2")
+    done = run(*SUITE, "-n4", "-rs", "--gracekill-survive=2")
     rows = rows_of(done)
     assert len(rows) >= 24
+    told = " ".join(done.stdout.str().split())
     skipped = {name for name, verdict in rows.items() if verdict == "skipped"}
+    if "s were over" in told:  # so few schedules in its time: a machine that has others to serve
+        skipped = {name for name in skipped if not name.startswith("every_order_")}
     assert skipped <= {
         "helpers_of_a_killed_vm",
         "pid_that_is_used_again",  # where the kernel gives no namespace
@@ -274,9 +277,7 @@ def test_the_built_in_routine_passes_every_case(run: Callable[..., pytest.RunRes
     }
     bad = {name: verdict for name, verdict in rows.items() if verdict not in ("ok", "skipped")}
     # a machine that lets the VM itself stand still is told so, and is not the routine's doing
-    starved = "the VM needs" in done.stdout.str() and "machine was too busy" in " ".join(
-        done.stdout.str().split()
-    )
+    starved = "the VM needs" in told and "machine was too busy" in told
     assert not bad or (starved and set(bad.values()) == {"UNKNOWN"} and len(bad) < 3), bad
 
 

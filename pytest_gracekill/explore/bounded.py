@@ -28,20 +28,20 @@ class Bounded:
         self._first = True
         self._now: _Open | None = None
         self._points: list[Point] = []
-        self._cost = 0
+        self._passed = 0
 
     def begin(self) -> bool:
         """Take up the next schedule; False when all have been run."""
         self._points = []
-        self._cost = 0
+        self._passed = 0
         if self._first:
             self._first = False
-            self._now = None
             return True
         while self.level <= self.bound:
             waiting = self._open[self.level]
             if waiting:
-                self._now = waiting.pop()
+                self._now = now = waiting.pop()
+                self._points = list(now.points[: now.at])
                 return True
             self.level += 1
         return False
@@ -53,11 +53,11 @@ class Bounded:
     @property
     def points(self) -> list[Point]:
         """The points of the schedule that is run now."""
-        return self._points
+        return self._points[: self._passed]
 
     def finish(self, run: Run) -> None:
         """The schedule has ended: it has to have come as far as before."""
-        now, number = self._now, len(self._points)
+        now, number = self._now, self._passed
         if now is not None and number <= now.at and run.diverged is None:
             run.diverged = DivergedError(number, str(now.points[number].look), THE_END)
 
@@ -68,23 +68,26 @@ class Bounded:
         if len(options) == 1:
             return options[0]
         points = self._points
-        number = len(points)
+        number = self._passed
         look = look_at(run, options)
         now = self._now
-        default = options[0] if here is None else here
         if now is not None and number <= now.at:
             before = now.points[number]
             if before.look != look:
                 raise DivergedError(number, str(before.look), str(look))
-            choice = before.choice if number < now.at else now.choice
-            self._cost += costs(choice, default, here)
-            points.append(Point(look, default, choice))
-            return choice
+            self._passed += 1
+            if number < now.at:
+                return before.choice
+            points.append(Point(look, before.default, now.choice))
+            return now.choice
+        default = options[0] if here is None else here
+        self._passed += 1
         points.append(Point(look, default, default))
         for option in options:
             if option == default:
                 continue
-            cost = self._cost + costs(option, default, here)
+            # it costs what this schedule costs, beside what is chosen here
+            cost = self.level + costs(option, default, here)
             if cost <= self.bound:
                 self._open[cost].append(_Open(points, number, option))
         return default

@@ -15,13 +15,11 @@ import sys
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pytest_gracekill.explore.tasks import current, refused
-from pytest_gracekill.routine import incarnation
 from pytest_gracekill.witness.signals import OTHER_RUN, SentSignal, signal_name
 from pytest_gracekill.witness.sites import frames_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from types import FrameType
 
     from pytest_gracekill.explore.run import Run
     from pytest_gracekill.explore.tasks import Task
@@ -220,19 +218,11 @@ def _without_proc(real: Callable[..., Any]) -> Callable[..., Any]:
         task = current()
         if task is not None and task.worker is not None and str(file).startswith("/proc/"):
             pid = str(file).split("/")[2]
-            if pid.isdecimal() and int(pid) in task.run.vms and not _asked_by_the_model():
+            if pid.isdecimal() and int(pid) in task.run.vms:
                 raise refused(f"{file}: /proc is not simulated in an exploration")
         return real(file, *arguments, **named)
 
     return open_
-
-
-def _asked_by_the_model() -> bool:
-    """Whether it is a new incarnation's start time that is looked for: it may have none."""
-    frame: FrameType | None = sys._getframe(2)  # noqa: SLF001 - its documented name
-    while frame is not None and frame.f_code.co_filename != incarnation.__file__:
-        frame = frame.f_back
-    return frame is not None
 
 
 def _kill(real: Callable[[int, int], None]) -> Callable[[int, int], None]:

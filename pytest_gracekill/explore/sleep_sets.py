@@ -85,6 +85,8 @@ class SleepSets:
         ]
 
     def time_was_forced(self, run: Run) -> bool:
+        if self._repeats():
+            return True
         self._settle(run)
         if TIME in self._asleep:
             return False
@@ -99,6 +101,8 @@ class SleepSets:
             run.diverged = DivergedError(self._depth, str(look), THE_END)
 
     def pick(self, run: Run, here: int | None, options: list[int]) -> int | None:
+        if self._repeats():
+            return options[0] if len(options) == 1 else self._pass(run, options).choice
         self._settle(run)
         if len(options) == 1:
             choice = options[0]
@@ -106,26 +110,36 @@ class SleepSets:
                 return None
             self._performing = choice
             return choice
-        look = look_at(run, options)
         if self._depth < len(self._stack):
-            node = self._stack[self._depth]
-            if node.look != look:
-                raise DivergedError(self._depth, str(node.look), str(look))
+            node = self._pass(run, options)
         else:
-            node = _Node(look, here, self._asleep)
+            node = _Node(look_at(run, options), here, self._asleep)
             default = options[0] if here is None else here
             candidates = [option for option in options if option not in node.sleep]
             if not candidates:
                 return None
             node.choice = default if default in candidates else candidates[0]
             self._stack.append(node)
-        self._depth += 1
+            self._depth += 1
         self._node, self._performing = node, node.choice
         if self._reduce:
             self._asleep = {**node.sleep, **node.done}
             # done before, or being done: what it leads to is what is looked at
             self._asleep.pop(node.choice, None)
         return node.choice
+
+    def _repeats(self) -> bool:
+        """Whether the last node is still to come: up to it all is as in the schedule before."""
+        return self._depth < len(self._stack) - 1
+
+    def _pass(self, run: Run, options: list[int]) -> _Node:
+        """The next node of those that there are; it has to be met as it was."""
+        node = self._stack[self._depth]
+        look = look_at(run, options)
+        if node.look != look:
+            raise DivergedError(self._depth, str(node.look), str(look))
+        self._depth += 1
+        return node
 
     def _settle(self, run: Run) -> None:
         """Now it is known what the last operation has touched."""

@@ -9,6 +9,8 @@ from pathlib import Path
 
 #: 0-based position of ``starttime`` among the fields that follow the name in /proc/PID/stat
 _START_FIELD = 19
+#: Linux gives no pid from here on (PID_MAX_LIMIT, proc_sys_kernel(5)).
+_NO_PID = 1 << 22
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +32,8 @@ def start_time(pid: int) -> float | None:
     corrected, and would make a stranger of our own process.
     """
     if sys.platform == "linux":
+        if pid >= _NO_PID:
+            return None
         try:
             stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
         except OSError:

@@ -35,7 +35,6 @@ class Lock:
         "_count",
         "_real",
         "_run",
-        "is_free",
         "mask",
         "name",
         "owner",
@@ -55,8 +54,6 @@ class Lock:
         self.site: Site = ()
         self.mask = 0
         self._count = 0
-        #: Bound once: it is asked at each step of whoever waits.
-        self.is_free = self._is_free
         task = current()
         if run is None and task is not None:
             run = task.run
@@ -72,7 +69,8 @@ class Lock:
         """Whether nobody has given it a name."""
         return self.name.startswith(_UNNAMED)
 
-    def _is_free(self) -> bool:
+    def is_free(self) -> bool:
+        """Whether nobody has it: what whoever waits for it asks at each step."""
         return self.owner is None
 
     def join(self, run: Run) -> None:

@@ -239,6 +239,10 @@ class Search:
         return run
 
     def _check(self, run: Run, covered: Coverage, strategy: _Searching) -> None:
+        self._judge(run, covered, strategy)
+        run.forget()
+
+    def _judge(self, run: Run, covered: Coverage, strategy: _Searching) -> None:
         if run.diverged is not None:
             raise _OverError(
                 f"the program is not deterministic: {run.diverged}; every schedule has to do the"

@@ -137,11 +137,11 @@ class Stage:
         return "undefine" not in self._kinds
 
     def _define(self) -> None:
-        made: dict[str, Lock] = {}
+        run, made = self.run, dict[str, Lock]()
 
         def make_lock(name: str) -> Lockable:
             if name not in made:
-                made[name] = Lock(name, self.run)
+                made[name] = Lock(name, run)
             return cast("Lockable", made[name])
 
         self.driver = Driver(

@@ -60,8 +60,9 @@ class Worker:
                         sys.setprofile(run.watch)
                     # what a thread before it has set is not its own
                     task.result = contextvars.Context().run(task.body)
-                except Abandoned:
-                    pass
+                except Abandoned as end:
+                    # most of its frames hold it, as it holds them
+                    end.__traceback__ = None
                 except BaseException as error:  # noqa: BLE001 - whatever it is, it is evidence
                     if not run.abandoning:  # what comes of being told to end is none
                         task.error, task.raised_ns = error, run.now

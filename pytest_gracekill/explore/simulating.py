@@ -2,7 +2,7 @@
 
 Every other thread of the process gets the real thing from the same names. Names that a module has
 bound by ``from ... import`` are replaced, too; one in a class, a closure or a default argument is
-not found.
+not found here, and an error when it is called.
 """
 
 from __future__ import annotations

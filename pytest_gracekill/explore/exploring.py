@@ -104,8 +104,7 @@ def explore(
     """
     __tracebackhide__ = True
     places = read_named(locks, "the call")
-    check_reachable(work, places, "the call")
-    named = NamedLocks(places)
+    named = NamedLocks(places, check_reachable(work, places, "the call"))
     scenario = make(named.prepare)
     seconds = limits.seconds if asked.left is None else min(limits.seconds, asked.left)
     search = Search(

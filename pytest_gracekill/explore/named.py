@@ -3,7 +3,7 @@
 A Lock or RLock is replaced where it is bound, and put back; a Condition, Event, Semaphore, Barrier
 or Queue stays the object that it is, and begins each schedule as it was. One that was not named,
 but can be reached from the code under test, is an error before anything is run: it would block for
-real.
+real. What a ``threading.local`` that can be reached so holds is gone when a thread begins.
 """
 
 from __future__ import annotations
@@ -63,8 +63,11 @@ def read_named(locks: Sequence[object], source: str) -> list[Place]:
 class NamedLocks:
     """What was named, as each schedule finds it."""
 
-    def __init__(self, places: Sequence[Place]) -> None:
+    def __init__(
+        self, places: Sequence[Place], thread_locals: Sequence[threading.local] = ()
+    ) -> None:
         self._places = places
+        self._thread_locals = thread_locals
         self._locks: dict[int, Lock] = {}
 
     @contextmanager
@@ -91,6 +94,7 @@ class NamedLocks:
 
     def prepare(self, run: Run) -> None:
         """Have their bits in the order in which they were named."""
+        run.thread_locals = self._thread_locals
         for lock in self._locks.values():
             lock.join(run)
 
@@ -110,19 +114,22 @@ def _wire(condition: Any, lock: Lock, stack: ExitStack) -> None:
 
 def check_reachable(
     work: Sequence[Callable[..., object]], places: Sequence[Place], source: str
-) -> None:
+) -> list[threading.local]:
     """Look for locks that the code can reach by name, and that were not named.
 
     Followed are globals, closures, defaults and attributes of objects, and functions of the same
     module. What is reached in another way is seen when it blocks.
 
-    :raises UsageError: it says which lock, where it is, and how to name it.
+    :return: what it can reach that each thread has for itself.
+    :raises UsageError: it says which lock, where it is, and how to name it; or which
+        ``threading.local`` has values of its own that cannot be made anew.
     """
     known = {id(thing) for place in places for thing in (place.value, place.lock)}
     homes = {(id(place.owner), place.attribute) for place in places}
     looker = _Looker(known, homes, source)
     for function in work:
         looker.look_at_function(function)
+    return looker.thread_locals
 
 
 def check_made(state: object, source: str) -> None:
@@ -139,6 +146,7 @@ class _Looker:
         self._homes = homes
         self._source = source
         self._seen: set[int] = set()
+        self.thread_locals: list[threading.local] = []
 
     def look_at_function(self, function: object) -> None:
         """Look at what a callable can reach by name."""
@@ -204,6 +212,9 @@ class _Looker:
                     source=self._source,
                 )
             return
+        if isinstance(value, threading.local):
+            self._look_at_thread_local(value, place)
+            return
         if isinstance(value, FunctionType | MethodType | functools.partial):
             self.look_at_function(value)
             return
@@ -212,6 +223,19 @@ class _Looker:
             return
         if deep and not isinstance(value, type | ModuleType) and id(value) not in self._seen:
             self._look_inside(value, place, deep)
+
+    def _look_at_thread_local(self, value: threading.local, place: str) -> None:
+        if id(value) in self._seen:
+            return
+        self._seen.add(id(value))
+        if type(value).__init__ is not threading.local.__init__:
+            raise UsageError(
+                f"{place} is a {type(value).__name__}, a threading.local that was made before the"
+                " exploration and has an __init__: it cannot be made anew for each thread; make it"
+                " in the setup",
+                source=self._source,
+            )
+        self.thread_locals.append(value)
 
     def _look_inside(self, value: object, place: str, deep: int) -> None:
         if type(value).__module__.partition(".")[0] in (*_FOREIGN, "builtins"):

@@ -22,6 +22,7 @@ from pytest_gracekill.explore.tasks import TASKS, TIME, Abandoned, Ready, Task
 from pytest_gracekill.witness.sites import Frame, calling_site, current_stack, frames_of
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable, Sequence
     from types import FrameType
 
@@ -153,6 +154,8 @@ class Run:
         self.refused: UsageError | None = None
         #: Told of each call into C, where real locks are looked for.
         self.watch: Callable[[FrameType, str, object], None] | None = None
+        #: What threads that are used again must not find as the one before them left it.
+        self.thread_locals: Sequence[threading.local] = ()
         #: Who had the baton at the end.
         self.last_holder: Task | None = None
         self.acquisitions = 0

@@ -71,7 +71,7 @@ class ThreadsScenario:
             return (("deadlock", "DEADLOCK"),)
         if run.outcome == "late":
             return (("promptness", "HUNG"),)
-        if any(task.error is not None for task in run.tasks):
+        if any(_raised(task) is not None for task in run.tasks):
             return (("outcome", "RAISED"),)
         if self._check is not None and run.outcome == "ended":
             try:
@@ -130,7 +130,7 @@ class ThreadsScenario:
                 evidence=f"after {LATEST:.0f} s of virtual time {who} still waits and goes on",
                 advice="give every wait a deadline",
             )
-        task = next((task for task in run.tasks if task.error is not None), None)
+        task = next((task for task in run.tasks if _raised(task) is not None), None)
         who = "the check" if task is None else task.name
         error = self._checked if task is None else task.error
         assert error is not None
@@ -174,11 +174,16 @@ def _call(run: Run, task: Task) -> Call:
     ended = task not in run.left
     until = task.raised_ns or run.now
     return Call(
-        success=task.error is None if ended else None,
+        success=_raised(task) is None if ended else None,
         result=task.result,
-        error=task.error,
+        error=_raised(task),
         elapsed=(until - START_NS) / 1e9,
     )
+
+
+def _raised(task: Task) -> BaseException | None:
+    """What a thread has raised; by SystemExit it ends, as threading has it."""
+    return None if isinstance(task.error, SystemExit) else task.error
 
 
 def _stamp(at_ns: int) -> str:

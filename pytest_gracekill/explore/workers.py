@@ -59,6 +59,8 @@ class Worker:
                     if run.watch is not None:
                         sys.setprofile(run.watch)
                     # what a thread before it has set is not its own
+                    for thread_local in run.thread_locals:
+                        vars(thread_local).clear()
                     task.result = contextvars.Context().run(task.body)
                 except Abandoned as end:
                     # most of its frames hold it, as it holds them

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import functools
+import os
+import signal
 import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
+from functools import partial
 from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING
 
@@ -71,6 +75,96 @@ def test_a_lock_of_a_module_is_an_error(gracekill: Judge, monkeypatch: pytest.Mo
 
     with pytest.raises(UsageError, match="not simulated is used at"):
         gracekill.explore_threads(SimpleNamespace, body)
+
+
+def waits_by_default(_state: object, sleep: Callable[[float], None] = time.sleep) -> None:
+    sleep(0.2)
+
+
+class Waiter:
+    sleep = time.sleep
+
+    def __init__(self) -> None:
+        self.clock = time.monotonic
+
+    def by_class(self, _state: object) -> None:
+        Waiter.sleep(0.2)
+
+    def by_object(self, _state: object) -> None:
+        self.clock()
+
+
+@pytest.mark.parametrize(
+    ("body", "name"),
+    [
+        (waits_by_default, "sleep"),
+        (Waiter().by_class, "sleep"),
+        (Waiter().by_object, "monotonic"),
+        (partial(lambda wait, _state: wait(0.2), time.sleep), "sleep"),
+    ],
+    ids=["default", "class", "object", "partial"],
+)
+def test_a_real_function_is_an_error_however_it_is_reached(
+    gracekill: Judge, body: Callable[[object], None], name: str
+) -> None:
+    with pytest.raises(UsageError, match=rf"the real {name}\(\) is called at .*false_pass\.py:"):
+        gracekill.explore_threads(SimpleNamespace, body)
+
+
+def test_a_real_kill_reaches_nobody(gracekill: Judge) -> None:
+    came: list[int] = []
+
+    def stop(pid: int, kill: Callable[[int, int], None] = os.kill) -> bool:
+        with suppress(OSError):
+            kill(os.getpid() if pid else 0, signal.SIGUSR1)
+        return True
+
+    handler = signal.signal(signal.SIGUSR1, lambda number, _frame: came.append(number))
+    try:
+        with pytest.raises(UsageError, match=r"the real kill\(\) is called at "):
+            gracekill.explore(stop)
+    finally:
+        signal.signal(signal.SIGUSR1, handler)
+    assert not came
+
+
+OWN = threading.local()
+
+
+def remembers(state: SimpleNamespace) -> None:
+    state.found.append(getattr(OWN, "value", None))
+    with state.lock:
+        OWN.value = "mine"
+
+
+def test_what_a_thread_has_for_itself_is_not_there_in_the_next_schedule(gracekill: Judge) -> None:
+    def setup() -> SimpleNamespace:
+        return SimpleNamespace(lock=threading.Lock(), found=[])
+
+    OWN.value = "ours"
+    found = gracekill.explore_threads(
+        setup, remembers, remembers, check=lambda state: state.found == [None, None]
+    )
+    found.check()
+    assert found.schedules > 10
+    assert OWN.value == "ours"
+
+
+class WithValues(threading.local):
+    def __init__(self) -> None:
+        self.value = 0
+
+
+WITH_VALUES = WithValues()
+
+
+def counts(_state: object) -> None:
+    WITH_VALUES.value += 1
+
+
+def test_what_cannot_be_made_anew_for_each_thread_is_an_error(gracekill: Judge) -> None:
+    with pytest.raises(UsageError, match=r"WITH_VALUES is a WithValues, a threading\.local that "):
+        gracekill.explore_threads(SimpleNamespace, counts)
 
 
 def test_what_is_not_simulated_is_told_although_the_program_swallows_it(gracekill: Judge) -> None:
@@ -140,6 +234,17 @@ def test_a_lock_that_outlives_its_exploration_is_as_good_as_a_real_one(gracekill
         assert not kept[0].acquire(blocking=False)
     assert kept[0].acquire(timeout=1)
     kept[0].release()
+
+
+def test_a_thread_that_exits_has_ended(gracekill: Judge) -> None:
+    def exits(state: SimpleNamespace) -> None:
+        with state.lock:
+            sys.exit("it is over")
+
+    def setup() -> SimpleNamespace:
+        return SimpleNamespace(lock=threading.Lock())
+
+    gracekill.explore_threads(setup, exits, exits).check()
 
 
 def test_a_check_may_fail_as_pytest_has_it(gracekill: Judge) -> None:

@@ -97,9 +97,11 @@ class SearchUnderway:
             return "explores"
         rate = schedules / max(time.monotonic() - self.began, 1e-3)
         told = f"explores, clock {clock}, {schedules} schedules, {rate:.0f}/s"
+        told += f", {max(left, 0.0):.0f} s left"
+        # last: a narrow terminal cuts it off
         if bound >= 0:
             told += f", every one with {bound} preemption{'' if bound == 1 else 's'} or less"
-        return f"{told}, {max(left, 0.0):.0f} s left"
+        return told
 
 
 @dataclass(slots=True)

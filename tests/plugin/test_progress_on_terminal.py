@@ -81,8 +81,8 @@ def test_a_trial_tells_phase_flush_and_when_it_is_cut_off_and_leaves_nothing(
 def test_an_exploration_tells_schedules_rate_bound_and_time_left(tmp_path: Path) -> None:
     screen, _ = on_terminal(tmp_path, SEARCH, "-q")
     pattern = (
-        r"gracekill: explores, clock (?:jump|explore), \d+ schedules, \d+/s"
-        r"(?:, every one with \d preemptions? or less)?, \d s left"
+        r"gracekill: explores, clock (?:jump|explore), \d+ schedules, \d+/s, \d s left"
+        r"(?:, every one with \d preemptio.*)?"  # as far as there is room for it
     )
     told = lines_of(screen)
     assert told

@@ -268,7 +268,7 @@ def test_an_exploration_is_told_with_its_bound() -> None:
     search.note(Coverage(clock="jump", bound=-1), 1000, 4.4)
     assert str(search) == "explores, clock jump, 1000 schedules, 100/s, 4 s left"
     search.note(Coverage(clock="jump", bound=1), 1000, -1.0)
-    assert str(search).endswith("100/s, every one with 1 preemption or less, 0 s left")
+    assert str(search).endswith("100/s, 0 s left, every one with 1 preemption or less")
 
 
 def test_the_suite_is_told_by_its_cases() -> None:

@@ -78,7 +78,7 @@ def page(found: list[Entry]) -> str:
         f"<title>{text(title)}</title><style>{asset('page.css')}</style></head>\n<body>\n"
         f"<header><h1>{text(title)}</h1></header>\n<main class='index'><table><caption>"
         "Each leads to its verdicts and its timeline.</caption><thead><tr>"
-        '<th scope="col">trial</th><th scope="col">what was'
+        '<th scope="col">test</th><th scope="col">what was'
         f' found</th><th scope="col">written</th></tr></thead><tbody>{rows}</tbody></table></main>'
         "\n</body>\n</html>\n"
     )

@@ -7,21 +7,22 @@ as new in each.
 from __future__ import annotations
 
 import _thread
+import threading
 from typing import TYPE_CHECKING, Any
 
 from pytest_gracekill.explore.tasks import current
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from pytest_gracekill.explore.run import Run
     from pytest_gracekill.explore.tasks import Task
     from pytest_gracekill.witness.sites import Site
 
 
-# the real one, whatever is replaced
-_allocate_lock = _thread.allocate_lock
-_LONGEST = _thread.TIMEOUT_MAX
-
+# the real ones, whatever is replaced
 _allocate_lock, _RLock = _thread.allocate_lock, _thread.RLock
+_LONGEST = _thread.TIMEOUT_MAX
 
 #: How a lock is called that nobody has given a name.
 _UNNAMED = "lock-"
@@ -212,3 +213,17 @@ def _check(*, blocking: bool, timeout: float) -> None:
     """Raise what a lock of threading raises, in its words, which are not those of each version."""
     if timeout != -1 and (not blocking or timeout < 0 or timeout > _LONGEST):
         _allocate_lock().acquire(blocking, timeout)
+
+
+def replacements() -> Iterator[tuple[object, object]]:
+    """Pairs of threading's locks and what makes ours: in a task's thread only."""
+    yield threading.Lock, _maker(threading.Lock, Lock)
+    yield threading.RLock, _maker(threading.RLock, RLock)
+
+
+def _maker(real: Any, ours: Callable[[], object]) -> Callable[..., object]:
+    def make(*arguments: object, **named: object) -> object:
+        return real(*arguments, **named) if current() is None else ours()
+
+    make.__name__ = real.__name__
+    return make

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_gracekill.errors import UsageError
 from pytest_gracekill.explore.locks import Lock, RLock
 from pytest_gracekill.explore.real_locks import installed
-from pytest_gracekill.explore.synchronizing import mark, unmark
+from pytest_gracekill.explore.states import mark, unmark
 from pytest_gracekill.witness.bindings import replaced
 from pytest_gracekill.witness.places import LOCK, RLOCK, Place, Wanted, places_in, read
 

@@ -13,7 +13,17 @@ import sys
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
-from pytest_gracekill.explore import clocks, processes, synchronizing, threads
+from pytest_gracekill.explore import (
+    barriers,
+    clocks,
+    conditions,
+    events,
+    locks,
+    processes,
+    queues,
+    semaphores,
+    threads,
+)
 from pytest_gracekill.witness.bindings import replaced
 
 if TYPE_CHECKING:
@@ -30,8 +40,9 @@ def simulated() -> Iterator[None]:
     from pytest_gracekill.explore import objects  # noqa: PLC0415 - psutil costs 10 ms
 
     pairs = [
-        *synchronizing.simulated_locks(),
+        *locks.replacements(),
         *threads.replacements(),
+        *queues.replacements(),
         *clocks.replacements(),
         *processes.replacements(),
         *objects.replacements(),
@@ -40,8 +51,12 @@ def simulated() -> Iterator[None]:
         stack.callback(threads.forget_in_executors)
         stack.enter_context(replaced(pairs, but=_REAL))
         for kind, name, ours in (
-            *synchronizing.methods(),
+            *conditions.methods(),
+            *events.methods(),
+            *semaphores.methods(),
+            *barriers.methods(),
             *threads.methods(),
+            *queues.methods(),
             *objects.methods(),
         ):
             stack.enter_context(_method(kind, name, ours))

@@ -1,49 +1,34 @@
-"""``threading.Thread`` and ``queue`` for tasks: each public call is one operation."""
+"""``threading.Thread`` for tasks: each public call is one operation."""
 
 from __future__ import annotations
 
-import copy
-import queue
 import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
-from pytest_gracekill.explore.synchronizing import either, mark, state_of, unseen
+from pytest_gracekill.explore.states import methods_of, unseen
 from pytest_gracekill.explore.tasks import current, refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 
-    from pytest_gracekill.explore.synchronizing import Method, State
+    from pytest_gracekill.explore.states import Method
     from pytest_gracekill.explore.tasks import Task
 
 #: Under which name a thread has its task.
 _TASK = "_gracekill_task"
 #: Under which name it has a bit, for those who look at it before it is started.
 _BIT = "_gracekill_bit"
-#: Under which name a queue has what was in it before.
-_ITEMS = "_gracekill_items"
 
 
 def methods() -> Iterator[Method]:
-    """Every method that is replaced while an exploration runs."""
+    """What stands in for a thread's methods."""
     yield threading.Thread, "__init__", _made_thread(threading.Thread.__init__)
-    for name, ours in _THREAD.items():
-        yield threading.Thread, name, either(vars(threading.Thread)[name], ours)
-    yield queue.Queue, "__init__", _made_queue(queue.Queue.__init__)
-    for name, own in _QUEUE.items():
-        if name in vars(queue.Queue):
-            yield queue.Queue, name, either(vars(queue.Queue)[name], own)
+    yield from methods_of(threading.Thread, _THREAD)
 
 
 def replacements() -> Iterator[tuple[object, object]]:
-    """Pairs of a name and what stands in for it: in a task's thread only."""
-    real = queue.SimpleQueue
-
-    def simple_queue() -> object:
-        return real() if current() is None else queue.Queue()
-
-    yield real, simple_queue
+    """A pair: the name, and what stands in for it in a task's thread."""
     real_current = threading.current_thread
 
     def current_thread() -> threading.Thread:
@@ -56,9 +41,6 @@ def replacements() -> Iterator[tuple[object, object]]:
         return task.thread
 
     yield real_current, current_thread
-
-
-# -- threads
 
 
 def _made_thread(real: Callable[..., None]) -> Callable[..., None]:
@@ -128,13 +110,12 @@ def _join(self: Any, task: Task, timeout: float | None = None) -> None:
         raise RuntimeError("cannot join thread before it is started")
     if other is task:
         raise RuntimeError("cannot join current thread")
-    run = task.run
 
     def ended() -> bool:
         return has_ended(other)
 
     task.awaits = other if timeout is None else None
-    run.wait(task, "joins", self.name, other.bit, ended, timeout, reads=True)
+    task.run.wait(task, "joins", self.name, other.bit, ended, timeout, reads=True)
     task.awaits = None
 
 
@@ -179,126 +160,4 @@ _THREAD: dict[str, Callable[..., object]] = {
     "join": _join,
     "is_alive": _is_alive,
     "__repr__": _shown,
-}
-
-
-# -- queues
-
-
-def _made_queue(real: Callable[..., None]) -> Callable[..., None]:
-    def __init__(self: Any, maxsize: int = 0) -> None:  # noqa: N807 - it is one
-        if current() is None:
-            real(self, maxsize)
-            return
-        with unseen():
-            real(self, maxsize)
-        mark(self)
-
-    return __init__
-
-
-def _state(self: Any, task: Task) -> State:
-    return state_of(self, task, _begins_with)
-
-
-def _begins_with(made: Any) -> int:
-    """Have what was in a queue when it was named, in each schedule."""
-    before = made.__dict__.setdefault(_ITEMS, copy.copy(made.queue))
-    made.queue = copy.copy(before)
-    return int(made.unfinished_tasks)
-
-
-def _put(
-    self: Any,
-    task: Task,
-    item: object,
-    block: bool = True,  # noqa: FBT001, FBT002 - queue's own signature
-    timeout: float | None = None,
-) -> None:
-    state = _state(self, task)
-
-    def has_room() -> bool:
-        return bool(self.maxsize <= 0 or self._qsize() < self.maxsize)
-
-    if not _awaited(task, state, "puts into", has_room, block=block, timeout=timeout):
-        raise queue.Full
-    self._put(item)
-    state.value += 1
-
-
-def _get(
-    self: Any,
-    task: Task,
-    block: bool = True,  # noqa: FBT001, FBT002 - queue's own signature
-    timeout: float | None = None,
-) -> object:
-    state = _state(self, task)
-
-    def has_some() -> bool:
-        return bool(self._qsize())
-
-    if not _awaited(task, state, "gets from", has_some, block=block, timeout=timeout):
-        raise queue.Empty
-    item: object = self._get()
-    return item
-
-
-def _awaited(
-    task: Task,
-    state: State,
-    kind: str,
-    ready: Callable[[], bool],
-    *,
-    block: bool,
-    timeout: float | None,
-) -> bool:
-    if block and timeout is not None and timeout < 0:
-        raise ValueError("'timeout' must be a non-negative number")
-    limit = timeout if block else 0.0
-    task.awaits = state if limit is None else None
-    done = task.run.wait(task, kind, state, state.mask, ready, limit)
-    task.awaits = None
-    return done
-
-
-def _done(self: Any, task: Task) -> None:
-    state = _state(self, task)
-    if task.run.abandoning:
-        return
-    task.run.perform(task, "has done one of", state, state.mask)
-    if state.value <= 0:
-        raise ValueError("task_done() called too many times")
-    state.value -= 1
-
-
-def _join_queue(self: Any, task: Task) -> None:
-    state = _state(self, task)
-
-    def all_done() -> bool:
-        return state.value == 0
-
-    _awaited(task, state, "joins", all_done, block=True, timeout=None)
-
-
-def _size(self: Any, task: Task) -> int:
-    state = _state(self, task)
-    task.run.perform(task, "looks at", state, state.mask, reads=True)
-    return int(self._qsize())
-
-
-def _shutdown(_self: object, _task: Task, **_: object) -> None:
-    raise refused("Queue.shutdown() is not simulated in an exploration")
-
-
-_QUEUE: dict[str, Callable[..., object]] = {
-    "put": _put,
-    "get": _get,
-    "put_nowait": lambda self, task, item: _put(self, task, item, block=False),
-    "get_nowait": lambda self, task: _get(self, task, block=False),
-    "task_done": _done,
-    "join": _join_queue,
-    "qsize": _size,
-    "empty": lambda self, task: not _size(self, task),
-    "full": lambda self, task: 0 < self.maxsize <= _size(self, task),
-    "shutdown": _shutdown,
 }

@@ -430,13 +430,18 @@ def test_nothing_is_left_after_errors() -> None:
 
 @pytest.mark.usefixtures("left_as_it_was")
 def test_nothing_is_left_after_an_interrupt() -> None:
-    interrupt = signal.pthread_kill  # the real one, before it is refused
+    main = threading.get_ident()
+    asked: list[bool] = []
+
+    def beside() -> None:
+        deadline = time.monotonic() + DEADLINE
+        while not asked and time.monotonic() < deadline:
+            time.sleep(0.001)
+        signal.pthread_kill(main, signal.SIGUSR1)
 
     def interrupts(state: SimpleNamespace) -> None:
         with state.a:
-            main = threading.main_thread().ident
-            assert main is not None
-            interrupt(main, signal.SIGUSR1)
+            asked.append(True)
             # it comes in the midst of this operation
             keeps_busy(2 * run._LOOK)
             for _ in range(1000):
@@ -446,10 +451,14 @@ def test_nothing_is_left_after_an_interrupt() -> None:
         raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGUSR1, interrupted)
+    thread = threading.Thread(target=beside)
+    thread.start()
     try:
         with pytest.raises(KeyboardInterrupt):
             explored(two_locks, interrupts, many, many, seconds=AMPLE)
     finally:
+        asked.append(True)
+        thread.join(DEADLINE)
         signal.signal(signal.SIGUSR1, before)
 
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 import psutil
 
-from pytest_gracekill.explore.processes import reaped, send
+from pytest_gracekill.explore.processes import reaped
+from pytest_gracekill.explore.signals import send
 from pytest_gracekill.explore.tasks import current, refused
 
 if TYPE_CHECKING:

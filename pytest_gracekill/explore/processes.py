@@ -1,8 +1,4 @@
-"""The simulated VM as tasks reach it: ``os.kill``, pidfds, ``poll``, ``select``, ``waitpid``.
-
-Only simulated processes are signalled. What goes to pid 0 or -1, to our own group, to a stranger
-or to whoever has got the VM's pid since is refused and put on record, as in a trial.
-"""
+"""The simulated VM as tasks reach it: ``os.kill``, pidfds, ``poll``, ``select``, ``waitpid``."""
 
 from __future__ import annotations
 
@@ -14,9 +10,8 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from pytest_gracekill.explore.signals import send
 from pytest_gracekill.explore.tasks import current, refused
-from pytest_gracekill.witness.signals import OTHER_RUN, SentSignal, signal_name
-from pytest_gracekill.witness.sites import frames_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -26,77 +21,6 @@ if TYPE_CHECKING:
     from pytest_gracekill.explore.vm import SimulatedVm
 
 Replacement: TypeAlias = "tuple[object, object]"
-
-
-def send(task: Task, vm: SimulatedVm | None, pid: int, signum: int) -> None:
-    """Send a signal as one operation; raises what the kernel, or the trial's guard, would."""
-    run = task.run
-    if vm is None:
-        run.perform(task, f"sends {_name(signum)} to", f"pid {pid}", 0)
-        if signum:
-            _refuse(run, task, signum, _stranger(pid))
-        return
-    reads = signum == 0
-    run.perform(task, f"sends {_name(signum)} to", vm, vm.mask, timed=not reads, reads=reads)
-    task.alive_seen[vm.pid] = not vm.ended()
-    if vm.gone():
-        if vm.knobs.reuse_pid:
-            if signum:
-                vm.log.append((run.now, "stranger_hit", {"signal": signum}))
-                _refuse(run, task, signum, f"a stranger (pid {pid})")
-            return
-        _note(run, task, signum, str(vm), reached=False, errno_=errno.ESRCH)
-        raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
-    _note(run, task, signum, str(vm), reached=vm is run.target)
-    vm.signal(signum)
-
-
-def _name(signum: int) -> str:
-    return signal_name(signum) if signum else "signal 0"
-
-
-def _stranger(pid: int) -> str:
-    if pid == 0:
-        return "pid 0 (our own process group)"
-    if pid == -1:
-        return "pid -1 (every process)"
-    if pid == os.getpid():
-        return "our own process"
-    return f"process group {-pid}" if pid < 0 else f"a stranger (pid {pid})"
-
-
-def _refuse(run: Run, task: Task, signum: int, target: str) -> None:
-    _note(run, task, signum, target, reached=False, refused=True, errno_=errno.EPERM)
-    raise PermissionError(errno.EPERM, f"gracekill refuses {signal_name(signum)} to {target}")
-
-
-def _note(
-    run: Run,
-    task: Task,
-    signum: int,
-    target: str,
-    *,
-    reached: bool,
-    refused: bool = False,
-    errno_: int | None = None,
-) -> None:
-    if not signum:
-        return
-    site = frames_of(task.site) if run.recorded else ()
-    run.signals.append(
-        SentSignal(
-            at_ns=run.now,
-            signum=signum,
-            target=target,
-            actor=task.name,
-            reached_vm=reached,
-            refused=refused,
-            errno=errno_,
-            site=site[0] if site else None,
-            other_run=target.startswith(OTHER_RUN),
-            held=tuple(lock.name for lock in task.held),
-        )
-    )
 
 
 def await_end(
@@ -274,11 +198,7 @@ def _pidfd_send_signal(real: Callable[..., None]) -> Callable[..., None]:
         vm = task.run.pidfds.get(pidfd)
         if vm is None:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
-        if vm.gone():
-            task.run.perform(task, f"sends {_name(sig)} to", vm, vm.mask, timed=True)
-            task.alive_seen[vm.pid] = False
-            raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
-        send(task, vm, vm.pid, int(sig))
+        send(task, vm, vm.pid, int(sig), by_pidfd=True)
 
     return pidfd_send_signal
 

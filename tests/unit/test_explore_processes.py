@@ -28,6 +28,8 @@ from pytest_gracekill.explore.workers import Pool
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from pytest_gracekill.fixtures import Judge
+
 TERM, KILL = signal.SIGTERM, signal.SIGKILL
 
 
@@ -289,7 +291,31 @@ def test_whoever_has_the_pid_afterwards_is_not_hit() -> None:
 
     found, _, run = with_vm(body, topology="reaped", reuse_pid=True)
     assert found == [None, "EPERM", "ESRCH"]
-    assert [(sent.signum, sent.refused) for sent in run.signals] == [(TERM, False), (KILL, True)]
+    assert [(sent.signum, sent.refused, sent.errno) for sent in run.signals] == [
+        (TERM, False, None),
+        (KILL, True, errno.EPERM),
+        (KILL, False, errno.ESRCH),
+    ]
+
+
+def test_a_pidfd_means_the_vm_also_where_its_end_comes_in_between(gracekill: Judge) -> None:
+    def stop(pid: int) -> bool:
+        fd = os.pidfd_open(pid)
+        try:
+            signal.pidfd_send_signal(fd, TERM)
+            time.sleep(1.0)
+            signal.pidfd_send_signal(fd, KILL)
+        except ProcessLookupError:
+            return True
+        finally:
+            os.close(fd)
+        return True
+
+    knobs: dict[str, Any] = {"flush_time": 1.0, "topology": "reaped", "reuse_pid": True}
+    found = gracekill.explore(stop, clock="explore", all_failures=True, **knobs)
+    words = {v.word for failure in found.failures for v in failure.report.verdicts.values()}
+    assert "STRANGER" not in words
+    assert "RAISED" not in words
 
 
 @pytest.mark.parametrize("pid", [0, -1, 1, -123_456])

@@ -124,6 +124,9 @@ def replacements() -> Iterator[Replacement]:
     yield os.system, _not_simulated("os.system", os.system)
     yield signal.raise_signal, _not_simulated("signal.raise_signal", signal.raise_signal)
     yield builtins.open, _without_proc(builtins.open)
+    if (asyncio := sys.modules.get("asyncio")) is not None:
+        # its timers would take real time
+        yield asyncio.new_event_loop, _not_simulated("asyncio", asyncio.new_event_loop)
 
 
 def _not_simulated(name: str, real: Callable[..., object]) -> Callable[..., object]:

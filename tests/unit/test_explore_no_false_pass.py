@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import os
 import signal
@@ -199,6 +200,15 @@ def test_a_body_of_which_nothing_would_run(
 def test_a_process_is_not_started(gracekill: Judge) -> None:
     with pytest.raises(UsageError, match="cannot be started in an exploration"):
         gracekill.explore_threads(SimpleNamespace, lambda _: subprocess.run(["true"], check=True))
+
+
+def test_an_event_loop_is_not_started(gracekill: Judge) -> None:
+    def body(_state: object) -> None:
+        with asyncio.Runner() as runner:
+            runner.get_loop()
+
+    with pytest.raises(UsageError, match="asyncio is not simulated in an exploration"):
+        gracekill.explore_threads(SimpleNamespace, body)
 
 
 def test_an_exploration_within_another(gracekill: Judge) -> None:

@@ -10,7 +10,8 @@ from pytest_gracekill.circumstances import with_schedule
 from pytest_gracekill.errors import UsageError
 from pytest_gracekill.explore import token as tokens
 from pytest_gracekill.explore.exploration import Exploration, Failure
-from pytest_gracekill.explore.named import NamedLocks, check_reachable, read_named
+from pytest_gracekill.explore.named import NamedLocks, read_named
+from pytest_gracekill.explore.reachable import check_reachable
 from pytest_gracekill.explore.run import START_NS, Step
 from pytest_gracekill.explore.scenario import counted
 from pytest_gracekill.explore.search import Search

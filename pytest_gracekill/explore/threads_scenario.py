@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 from pytest_gracekill.child.disk import Audit
 from pytest_gracekill.explore.locks import Lock
-from pytest_gracekill.explore.named import check_made
+from pytest_gracekill.explore.reachable import check_made
 from pytest_gracekill.explore.run import START_NS, as_ns
 from pytest_gracekill.explore.scenario import counted
 from pytest_gracekill.explore.stuck import deadlock_in, raise_not_simulated

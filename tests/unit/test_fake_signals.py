@@ -1,46 +1,17 @@
 """What the fake does at a first and a second signal, and before it has handlers at all."""
 
-import contextlib
 import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from fakes import Spawn, await_line
 
-from pytest_gracekill.child.handle import FakeQemu, spawn
-from pytest_gracekill.child.journal import Entry
-from pytest_gracekill.child.knobs import Crash, Knobs, Stop
+from pytest_gracekill.child.handle import FakeQemu
+from pytest_gracekill.child.knobs import Crash, Stop
 from pytest_gracekill.child.mark import state
-
-Spawn = Callable[..., FakeQemu]
-
-
-@pytest.fixture
-def fake(tmp_path: Path) -> Iterator[Spawn]:
-    """Start fakes by their knobs, and close them at the end."""
-    with contextlib.ExitStack() as stack:
-
-        def start(**knobs: object) -> FakeQemu:
-            directory = tmp_path / f"fake-{len(list(tmp_path.iterdir()))}"
-            fake = spawn(Knobs.from_values(knobs), directory)
-            stack.callback(fake.close)
-            return fake
-
-        yield start
-
-
-def await_line(fake: FakeQemu, event: str, count: int = 1) -> Entry:
-    """Wait for the `count`th line of this kind; a file gives no event that one could wait for."""
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        found = [entry for entry in fake.journal.entries() if entry.event == event]
-        if len(found) >= count:
-            return found[count - 1]
-        time.sleep(0.002)
-    pytest.fail(f"no line {count} of {event} in 20 s: {[str(e) for e in fake.journal.entries()]}")
 
 
 def events(fake: FakeQemu) -> list[str]:

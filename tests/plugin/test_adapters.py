@@ -366,9 +366,6 @@ def test_its_wrong_twin_is_caught(gracekill: Judge, kind: str) -> None:
     _, wrong, caught = ROUTINES[kind]
     report = gracekill(wrong, flush_time=FLUSH)  # type: ignore[arg-type]
     broken = {name: v.word for name, v in report.verdicts.items() if v.status == "broken"}
-    if kind == "foreground" and "outcome" not in broken:
-        # a busy machine lets the kill come before the return is looked at: then the loss shows
-        caught = {"data": "DATA LOST"}
     assert broken.items() >= caught.items(), report
     check_the_evidence(report, caught)
 

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -12,6 +13,7 @@ from fakes import Spawn, await_line
 from pytest_gracekill.child.handle import FakeQemu
 from pytest_gracekill.child.knobs import Crash, Stop
 from pytest_gracekill.child.mark import state
+from pytest_gracekill.child.program.stderr import termination
 
 
 def events(fake: FakeQemu) -> list[str]:
@@ -38,12 +40,28 @@ def test_the_three_signals_are_alike(fake: Spawn, number: int) -> None:
 
 
 def test_the_report_says_when_it_does_not_know_the_sender() -> None:
-    from pytest_gracekill.child.program.stderr import termination
-
     assert termination(2, 0) == "terminating on signal 2"
     assert termination(15, 2**22 + 1) == (
         "terminating on signal 15 from pid 4194305 (<unknown process>)"
     )
+
+
+def test_a_sender_may_end_while_it_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    sender = subprocess.Popen(["sleep", "60"])
+    real = os.open
+
+    def open_and_lose(path: str, flags: int) -> int:
+        fd = real(path, flags)
+        sender.kill()
+        sender.wait()
+        return fd
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", open_and_lose)
+        said = termination(15, sender.pid)
+    # nothing to read, or an error, by the kernel
+    begins = f"terminating on signal 15 from pid {sender.pid} "
+    assert said in {f"{begins}(<unknown process>)", f"{begins}()"}
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])

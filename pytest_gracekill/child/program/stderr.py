@@ -3,6 +3,7 @@
 import os
 
 NAME = "qemu-system-x86_64"
+_UNKNOWN = "<unknown process>"
 
 
 def say(text: str) -> None:
@@ -16,11 +17,17 @@ def termination(signal: int, pid: int) -> str:
     """What `qemu_kill_report()` prints."""
     if not pid:
         return f"terminating on signal {signal}"
+    return f"terminating on signal {signal} from pid {pid} ({_command_of(pid)})"
+
+
+def _command_of(pid: int) -> str:
     try:
         fd = os.open(f"/proc/{pid}/cmdline", os.O_RDONLY)
     except OSError:
-        command = "<unknown process>"
-    else:
-        command = os.fsdecode(os.read(fd, 4096).partition(b"\0")[0])
+        return _UNKNOWN
+    try:
+        return os.fsdecode(os.read(fd, 4096).partition(b"\0")[0])
+    except OSError:  # whoever has sent it has ended since: one `kill` of a shell, say
+        return _UNKNOWN
+    finally:
         os.close(fd)
-    return f"terminating on signal {signal} from pid {pid} ({command})"

@@ -99,7 +99,8 @@ class _Looker:
             if name in function.__globals__:
                 place = f"{function.__module__}.{name}"
                 there = function.__globals__[name]
-                self._look_at(there, place, _DEEP, function.__module__)
+                # what a module has bound is replaced there
+                self._look_at(there, place, _DEEP, is_home=True)
                 if isinstance(there, ModuleType) and not _is_installed(there.__name__):
                     self._look_at_module(there, function.__code__)
 
@@ -107,30 +108,12 @@ class _Looker:
         """What the code may use of a module that it has by name."""
         for name in _names(code):
             if name in vars(module):
-                self._look_at(
-                    vars(module)[name], f"{module.__name__}.{name}", _DEEP, module.__name__
-                )
+                place = f"{module.__name__}.{name}"
+                self._look_at(vars(module)[name], place, _DEEP, is_home=True)
 
-    def _look_at(
-        self,
-        value: object,
-        place: str,
-        deep: int,
-        module: str | None = None,
-        home: tuple[int, str] | None = None,
-    ) -> None:
-        if isinstance(value, ALL):
-            if id(value) in self._known:
-                self._check_alias(value, place, module, home)
-            else:
-                raise UsageError(
-                    f"{place} is a {type(value).__name__} that was made before the exploration:"
-                    " name it in locks=[(object, 'attribute')], or make it in the setup",
-                    source=self._source,
-                )
-            return
-        if isinstance(value, threading.local):
-            self._look_at_thread_local(value, place)
+    def _look_at(self, value: object, place: str, deep: int, *, is_home: bool = False) -> None:
+        """Look at what is in a place; ``is_home``: there a lock that was named is replaced."""
+        if self._takes(value, place, is_home=is_home):
             return
         if isinstance(value, FunctionType | MethodType | functools.partial):
             self.look_at_function(value)
@@ -141,7 +124,28 @@ class _Looker:
         if deep and not isinstance(value, type | ModuleType) and id(value) not in self._seen:
             self._look_inside(value, place, deep)
 
-    def _look_at_thread_local(self, value: threading.local, place: str) -> None:
+    def _takes(self, value: object, place: str, *, is_home: bool) -> bool:
+        """Whether it is what is looked for, and no place to look into."""
+        if isinstance(value, threading.local):
+            self._take_thread_local(value, place)
+            return True
+        if not isinstance(value, ALL):
+            return False
+        if id(value) not in self._known:
+            raise UsageError(
+                f"{place} is a {type(value).__name__} that was made before the exploration:"
+                " name it in locks=[(object, 'attribute')], or make it in the setup",
+                source=self._source,
+            )
+        # a condition or an event stays the same object
+        if not is_home and not isinstance(value, OBJECTS):
+            raise UsageError(
+                f"{place} is another name of a lock that is named in locks=: name it there, too",
+                source=self._source,
+            )
+        return True
+
+    def _take_thread_local(self, value: threading.local, place: str) -> None:
         if id(value) in self._seen:
             return
         self._seen.add(id(value))
@@ -164,8 +168,8 @@ class _Looker:
             return
         self._seen.add(id(value))
         for inner in places_in(value):
-            there, home = f"{place}.{inner.attribute}", (id(value), inner.attribute)
-            self._look_at(inner.value, there, deep - 1, home=home)
+            is_home = (id(value), inner.attribute) in self._homes
+            self._look_at(inner.value, f"{place}.{inner.attribute}", deep - 1, is_home=is_home)
         for kind in type(value).__mro__:
             if not _is_installed(kind.__module__):
                 self._look_at_class(kind, place)
@@ -173,21 +177,8 @@ class _Looker:
     def _look_at_class(self, kind: type, place: str) -> None:
         for name, attribute in list(vars(kind).items()):
             if isinstance(attribute, ALL):
-                self._look_at(attribute, f"{place}.{name}", 0, home=(id(kind), name))
-
-    def _check_alias(
-        self, value: object, place: str, module: str | None, home: tuple[int, str] | None
-    ) -> None:
-        """A lock that was named is reached by a name that was not.
-
-        What a module has bound is replaced, too, and a condition or an event stays the same object.
-        """
-        if isinstance(value, OBJECTS) or module is not None or home in self._homes:
-            return
-        raise UsageError(
-            f"{place} is another name of a lock that is named in locks=: name it there, too",
-            source=self._source,
-        )
+                is_home = (id(kind), name) in self._homes
+                self._look_at(attribute, f"{place}.{name}", 0, is_home=is_home)
 
 
 class _MadeLooker(_Looker):
@@ -199,14 +190,7 @@ class _MadeLooker(_Looker):
     def look_at_function(self, function: object) -> None:
         """Leave it alone."""
 
-    def _look_at(
-        self,
-        value: object,
-        place: str,
-        deep: int,
-        module: str | None = None,
-        home: tuple[int, str] | None = None,
-    ) -> None:
+    def _takes(self, value: object, place: str, *, is_home: bool) -> bool:  # noqa: ARG002 - as above
         if isinstance(value, (LOCK, *RLOCK)):
             raise UsageError(
                 f"{place} is a {type(value).__name__} that is not simulated: what has made it had"
@@ -214,8 +198,8 @@ class _MadeLooker(_Looker):
                 " default_factory=lambda: threading.Lock()",
                 source=self._source,
             )
-        if not isinstance(value, OBJECTS):
-            super()._look_at(value, place, deep, module, home)
+        # what each thread has for itself is new in each schedule
+        return isinstance(value, (*OBJECTS, threading.local))
 
 
 @functools.cache

@@ -202,6 +202,20 @@ def test_a_process_is_not_started(gracekill: Judge) -> None:
         gracekill.explore_threads(SimpleNamespace, lambda _: subprocess.run(["true"], check=True))
 
 
+def test_what_is_made_in_the_setup_is_new_in_each_schedule(gracekill: Judge) -> None:
+    def setup() -> SimpleNamespace:
+        return SimpleNamespace(lock=threading.Lock(), own=WithValues(), found=[])
+
+    def counts_its_own(state: SimpleNamespace) -> None:
+        with state.lock:
+            state.own.value += 1
+            state.found.append(state.own.value)
+
+    gracekill.explore_threads(
+        setup, counts_its_own, counts_its_own, check=lambda state: state.found == [1, 1]
+    ).check()
+
+
 def test_an_event_loop_is_not_started(gracekill: Judge) -> None:
     def body(_state: object) -> None:
         with asyncio.Runner() as runner:

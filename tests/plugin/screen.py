@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-ROWS, COLUMNS = 24, 100
+#: As wide as the longest line that an exploration shows.
+ROWS, COLUMNS = 24, 120
 _PARTS = re.compile(r"\x1b\[([\d;?]*)([A-Za-z])|\x1b([78DM])|(.)", re.DOTALL)
 
 

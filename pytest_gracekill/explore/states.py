@@ -49,7 +49,7 @@ class State:
     :ivar waiters: who waits to be notified.
     """
 
-    __slots__ = ("kind", "mask", "name", "run", "turn", "value", "waiters")
+    __slots__ = ("mask", "name", "run", "turn", "value", "waiters")
 
     def __init__(self, run: Run, value: int, name: str) -> None:
         self.run = run

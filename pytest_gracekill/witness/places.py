@@ -30,21 +30,21 @@ class Place:
     value: object
 
     @property
+    def _scope(self) -> type | ModuleType:
+        """The module, or the class: all objects of one have the same name."""
+        return self.owner if isinstance(self.owner, type | ModuleType) else type(self.owner)
+
+    @property
     def name(self) -> str:
-        owner = self.owner
-        if isinstance(owner, ModuleType):
-            return f"{owner.__name__.rpartition('.')[2]}.{self.attribute}"
-        kind = owner if isinstance(owner, type) else type(owner)
-        return f"{kind.__name__}.{self.attribute}"
+        return f"{self._scope.__name__.rpartition('.')[2]}.{self.attribute}"
 
     @property
     def kind(self) -> str:
         """The name of all such places, wherever the class or module comes from."""
-        owner = self.owner
-        if isinstance(owner, ModuleType):
-            return f"{owner.__name__}.{self.attribute}"
-        kind = owner if isinstance(owner, type) else type(owner)
-        return f"{kind.__module__}.{kind.__qualname__}.{self.attribute}"
+        scope = self._scope
+        if isinstance(scope, type):
+            return f"{scope.__module__}.{scope.__qualname__}.{self.attribute}"
+        return f"{scope.__name__}.{self.attribute}"
 
     @property
     def lock(self) -> object:

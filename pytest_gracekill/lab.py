@@ -12,7 +12,7 @@ import gc
 import time
 from contextlib import ExitStack, contextmanager
 from math import inf
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from pytest_gracekill import circumstances
 from pytest_gracekill.calls import Callers, Seen
@@ -24,6 +24,7 @@ from pytest_gracekill.participants import JOIN, Participants, vm_ends
 from pytest_gracekill.promises import budget_of, claims_success, longest_end, promise_of
 from pytest_gracekill.report import Call, Report
 from pytest_gracekill.routine.adapt import MANAGERS
+from pytest_gracekill.routine.offered import offer
 from pytest_gracekill.routine.policy import KillPolicy
 from pytest_gracekill.routine.session import Session
 from pytest_gracekill.underway import TrialUnderway
@@ -41,14 +42,10 @@ from pytest_gracekill.witness.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from subprocess import Popen
     from types import TracebackType
 
     from pytest_gracekill.child.handle import FakeQemu
     from pytest_gracekill.child.unstarted import Unstarted
-    from pytest_gracekill.routine.adapt import Adapted
-    from pytest_gracekill.routine.flags import KillFlags
-    from pytest_gracekill.routine.model import Domain, Driver
     from pytest_gracekill.trial import Plan
     from pytest_gracekill.witness.history import Frame
 
@@ -112,49 +109,6 @@ def _without_collector() -> Iterator[None]:
         yield
     finally:
         gc.enable()
-
-
-class Running(Protocol):
-    """A VM that runs, as a routine can be given it."""
-
-    @property
-    def started_pid(self) -> int: ...
-
-    @property
-    def popen(self) -> Popen[bytes] | None: ...
-
-
-def offer(
-    routine: Adapted,
-    *,
-    flags: KillFlags,
-    policy: KillPolicy,
-    vm: Running | None = None,
-    unstarted: Unstarted | None = None,
-    model: tuple[Driver | None, Domain | None] = (None, None),
-) -> dict[str, object]:
-    """What a routine may ask for by name: of a VM that runs, or of one that it starts."""
-    offered: dict[str, object] = {
-        "flags": flags,
-        "policy": policy,
-        "grace": policy.grace,
-        "timeout": policy.grace,
-    }
-    if routine.kind == "driver":
-        offered["driver"], offered["domain"] = model
-    elif unstarted is not None:
-        offered["child"] = unstarted.child
-    elif vm is not None and routine.kind == "external":
-        offered["vm"] = vm
-    elif vm is not None and routine.kind == "pid":
-        offered["pid"] = vm.started_pid
-    elif vm is not None and routine.kind == "popen":
-        offered["popen"] = vm.popen
-    elif vm is not None:
-        import psutil  # noqa: PLC0415 - costs 10 ms, and few routines want it
-
-        offered["process"] = psutil.Process(vm.started_pid)
-    return offered
 
 
 class _Trial:

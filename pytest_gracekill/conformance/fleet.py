@@ -18,9 +18,9 @@ from pytest_gracekill.child import lineage
 from pytest_gracekill.child.handle import FakeQemu, spawn
 from pytest_gracekill.child.knobs import Knobs
 from pytest_gracekill.child.unstarted import Unstarted
-from pytest_gracekill.lab import offer
 from pytest_gracekill.participants import vm_ends
 from pytest_gracekill.routine.model import Driver
+from pytest_gracekill.routine.offered import offer
 from pytest_gracekill.routine.session import Session
 from pytest_gracekill.trial import default_topology
 from pytest_gracekill.verdicts.evidence import REQUESTS, TOLERANCE

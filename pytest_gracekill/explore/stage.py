@@ -20,11 +20,11 @@ from pytest_gracekill.explore.objects import SimulatedPopen
 from pytest_gracekill.explore.processes import await_end
 from pytest_gracekill.explore.tasks import Abandoned, Task, current
 from pytest_gracekill.explore.vm import SimulatedVm
-from pytest_gracekill.lab import offer
 from pytest_gracekill.routine.adapt import name_of
 from pytest_gracekill.routine.callers import monitor_eof
 from pytest_gracekill.routine.flags import KillFlags
 from pytest_gracekill.routine.model import Driver, UnknownDomainError
+from pytest_gracekill.routine.offered import offer
 from pytest_gracekill.routine.policy import KillPolicy
 from pytest_gracekill.witness.signals import OTHER_RUN
 

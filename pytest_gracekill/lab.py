@@ -30,12 +30,12 @@ from pytest_gracekill.routine.session import Session
 from pytest_gracekill.underway import TrialUnderway
 from pytest_gracekill.verdicts import judge
 from pytest_gracekill.verdicts.evidence import (
-    REQUESTS,
     SHORT_NS,
     SIGKILL,
     TOLERANCE,
     Caller,
     Evidence,
+    requests_of,
 )
 from pytest_gracekill.verdicts.progress import longest
 from pytest_gracekill.witness.watchdog import Watchdog
@@ -248,7 +248,7 @@ class _Trial:
             who.history.record(entry.event, "fake", entry.at_ns, **entry.fields)
         exit_ = who.vm.exit
         who.note_evidence(ended_by_trial=ended_by_trial)
-        asked = [entry.at_ns for entry in journal if entry.event in REQUESTS]
+        asked = requests_of(journal)
         return Evidence(
             knobs=who.vm.knobs,
             promise=promise_of(plan, who.vm.knobs, budget),
@@ -361,7 +361,7 @@ def _asked(vm: FakeQemu) -> bool:
     while True:
         # a signal or a command that has come has made it runnable, until it is noted
         at_rest = marks.state(vm.pid) not in _AT_WORK
-        if any(entry.event in REQUESTS for entry in vm.journal.entries()):
+        if requests_of(vm.journal.entries()):
             return True
         if at_rest or time.monotonic() > deadline:
             return False

@@ -13,7 +13,7 @@ import threading
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from pytest_gracekill.verdicts.evidence import REQUESTS
+from pytest_gracekill.verdicts.evidence import requests_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -47,7 +47,7 @@ def beside(work: Callable[[Callable[[], bool]], None], name: str) -> Iterator[No
 
 def asked(journal: Journal) -> bool:
     """Whether the VM has been asked to stop."""
-    return any(entry.event in REQUESTS for entry in journal.entries())
+    return bool(requests_of(journal.entries()))
 
 
 # -- signals to the routine itself

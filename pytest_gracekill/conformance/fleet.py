@@ -23,7 +23,7 @@ from pytest_gracekill.routine.model import Driver
 from pytest_gracekill.routine.offered import offer
 from pytest_gracekill.routine.session import Session
 from pytest_gracekill.trial import default_topology
-from pytest_gracekill.verdicts.evidence import REQUESTS, TOLERANCE
+from pytest_gracekill.verdicts.evidence import TOLERANCE, requests_of
 from pytest_gracekill.witness.history import History
 from pytest_gracekill.witness.signals import SignalRecorder
 from pytest_gracekill.witness.watchdog import Watchdog
@@ -247,7 +247,7 @@ class Fleet:
             running = vm if isinstance(vm, FakeQemu) else vm.vm
             assert running is not None
             ended = running.exit
-            asked = [e.at_ns for e in running.journal.entries() if e.event in REQUESTS]
+            asked = requests_of(running.journal.entries())
             fates.append(
                 Fate(
                     asked_ns=min(asked, default=None),

@@ -13,13 +13,13 @@ from pytest_gracekill.promises import claims_success, promise_of
 from pytest_gracekill.report import Call, NotJudged, Report, Verdict
 from pytest_gracekill.verdicts import JUDGES, deadlock, judge
 from pytest_gracekill.verdicts.evidence import (
-    REQUESTS,
     SHORT_NS,
     ActsSeen,
     Caller,
     Evidence,
     IdentitySeen,
     LockState,
+    requests_of,
 )
 from pytest_gracekill.witness.history import History
 
@@ -134,7 +134,7 @@ def _evidence(plan: Plan, stage: Stage, budget: float, found: AnyDeadlock | None
     exit_ = vm.exit()
     ended_by_trial = exit_ is None
     journal = vm.journal(START_NS)
-    asked = [entry.at_ns for entry in journal if entry.event in REQUESTS]
+    asked = requests_of(journal)
     contenders = _contending(stage)
     history = _history_of_locks(run)
     jump = not run.explores_time

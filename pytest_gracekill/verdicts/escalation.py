@@ -10,7 +10,7 @@ from math import ceil
 from typing import TYPE_CHECKING
 
 from pytest_gracekill.report import NotJudged, Verdict
-from pytest_gracekill.verdicts.evidence import REQUESTS, SIGKILL, TOLERANCE
+from pytest_gracekill.verdicts.evidence import SIGKILL, TOLERANCE, requests_of
 from pytest_gracekill.verdicts.findings import folded
 from pytest_gracekill.witness.signals import signal_name
 
@@ -57,7 +57,7 @@ def judge(evidence: Evidence) -> Verdict | NotJudged:
 
 def _asked_nothing(evidence: Evidence) -> bool:
     """It reported a failure without having tried anything: that says nothing of its signals."""
-    tried = bool(evidence.signals) or any(e.event in REQUESTS for e in evidence.journal)
+    tried = bool(evidence.signals) or bool(requests_of(evidence.journal))
     return evidence.call.success is False and evidence.alive_at_return and not tried
 
 

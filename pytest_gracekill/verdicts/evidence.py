@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from pytest_gracekill.child.disk import Audit
     from pytest_gracekill.child.handle import Exit
     from pytest_gracekill.child.journal import Entry
@@ -26,7 +28,7 @@ SIGKILL = 9
 STOP_SIGNALS = (1, 2, 15)
 
 #: What a VM takes as the request to stop, by the names of its journal: a signal, or a QMP command.
-REQUESTS = ("signal", "qmp")
+_REQUESTS = ("signal", "qmp")
 
 #: How exact "at the moment of" is, in seconds: an end of file precedes the exit by milliseconds.
 TOLERANCE = 0.020
@@ -54,6 +56,11 @@ class Contending(Protocol):
 
     @property
     def operations(self) -> int: ...
+
+
+def requests_of(journal: Iterable[Entry]) -> list[int]:
+    """When a VM was asked to stop, in CLOCK_MONOTONIC nanoseconds."""
+    return [entry.at_ns for entry in journal if entry.event in _REQUESTS]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

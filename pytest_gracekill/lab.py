@@ -15,13 +15,13 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from pytest_gracekill import circumstances
+from pytest_gracekill.aftermath import await_reuse, ends_by_itself
 from pytest_gracekill.calls import Callers, Seen
-from pytest_gracekill.child import mark as marks
 from pytest_gracekill.child.launch import READY_WITHIN
 from pytest_gracekill.child.unstarted import SHOWS_WITHIN
 from pytest_gracekill.errors import StartError, UsageError
-from pytest_gracekill.participants import JOIN, Participants, vm_ends
-from pytest_gracekill.promises import budget_of, claims_success, longest_end, promise_of
+from pytest_gracekill.participants import Participants
+from pytest_gracekill.promises import budget_of, claims_success, promise_of
 from pytest_gracekill.report import Call, Report
 from pytest_gracekill.routine.adapt import MANAGERS
 from pytest_gracekill.routine.offered import offer
@@ -32,7 +32,6 @@ from pytest_gracekill.verdicts import judge
 from pytest_gracekill.verdicts.evidence import (
     SHORT_NS,
     SIGKILL,
-    TOLERANCE,
     Caller,
     Evidence,
     requests_of,
@@ -44,7 +43,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from types import TracebackType
 
-    from pytest_gracekill.child.handle import FakeQemu
     from pytest_gracekill.child.unstarted import Unstarted
     from pytest_gracekill.trial import Plan
     from pytest_gracekill.witness.history import Frame
@@ -52,9 +50,6 @@ if TYPE_CHECKING:
 #: Seconds that an adapter has to start its VM, and to clean up.
 START_WITHIN = 60.0
 END_WITHIN = 30.0
-
-#: The states of a process that is at something, see proc_pid_stat(5).
-_AT_WORK = ("R", "D")
 
 
 def run(plan: Plan, underway: TrialUnderway | None = None) -> Report:
@@ -234,9 +229,12 @@ class _Trial:
         leftovers = who.leftovers() if told and not alive else None
         cut_alive = any(seen.expired and seen.alive for seen in seen_by)
         deadline_ns = first.called_ns + int(budget * 1e9)
-        ended_by_trial = cut_alive or (who.vm.alive and not self._ends(deadline_ns))
+        killed = any(s.signum == SIGKILL and s.reached_vm for s in who.recorder.sent)
+        ended_by_trial = cut_alive or (
+            who.vm.alive and not ends_by_itself(who.vm, deadline_ns, killed=killed)
+        )
         if who.vm.knobs.reuse_pid and not ended_by_trial:
-            _await_reuse(who.vm)
+            await_reuse(who.vm)
         who.quiesce()
         self._undisturbed = not (cut or ended_by_trial)
         if who.unstarted is not None and not cut:
@@ -340,41 +338,6 @@ class _Trial:
         claimed = claims_success(self.plan, seen.result, seen.error)
         # a manager that says that the VM runs has not reported that it is gone
         return claimed and (self.plan.succeeded is not None or not status)
-
-    def _ends(self, deadline_ns: int) -> bool:
-        """Give a VM that was asked to stop and is still flushing the time that it needs."""
-        vm = self.who.vm
-        killed = any(s.signum == SIGKILL and s.reached_vm for s in self.who.recorder.sent)
-        if killed:
-            return vm_ends(vm, JOIN + vm.knobs.survives_kill)
-        if vm_ends(vm, TOLERANCE):
-            return True
-        if not vm.knobs.ends_by_itself or not _asked(vm):
-            return False
-        left = (deadline_ns - time.monotonic_ns()) / 1e9
-        return vm_ends(vm, max(left, longest_end(vm.knobs)))
-
-
-def _asked(vm: FakeQemu) -> bool:
-    """Whether a stop request has come to the VM, also one that it has had no time to note yet."""
-    deadline = time.monotonic() + JOIN
-    while True:
-        # a signal or a command that has come has made it runnable, until it is noted
-        at_rest = marks.state(vm.pid) not in _AT_WORK
-        if requests_of(vm.journal.entries()):
-            return True
-        if at_rest or time.monotonic() > deadline:
-            return False
-        time.sleep(0.005)
-
-
-def _await_reuse(vm: FakeQemu) -> None:
-    """Wait until another process has got the VM's pid, or none can: there is no event for it."""
-    deadline = time.monotonic() + JOIN
-    while time.monotonic() < deadline:
-        if any(entry.event in ("reused", "not_reused") for entry in vm.journal.entries()):
-            return
-        time.sleep(0.005)
 
 
 def _call_of(seen: Seen, *, success: bool | None) -> Call:

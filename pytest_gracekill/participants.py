@@ -337,12 +337,3 @@ def _named(work: tuple[Callable[[], object], ...]) -> Iterator[tuple[str, Callab
         names[name] = names.get(name, 0) + 1
         number = f"-{names[name]}" if names[name] > 1 else ""
         yield f"{name}{number}", operation
-
-
-def vm_ends(vm: FakeQemu, seconds: float) -> bool:
-    """Whether a VM ends within so many seconds."""
-    try:
-        vm.wait(seconds)
-    except TimeoutError:
-        return False
-    return True

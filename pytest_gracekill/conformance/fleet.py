@@ -14,11 +14,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
+from pytest_gracekill.aftermath import vm_ends
 from pytest_gracekill.child import lineage
 from pytest_gracekill.child.handle import FakeQemu, spawn
 from pytest_gracekill.child.knobs import Knobs
 from pytest_gracekill.child.unstarted import Unstarted
-from pytest_gracekill.participants import vm_ends
 from pytest_gracekill.routine.model import Driver
 from pytest_gracekill.routine.offered import offer
 from pytest_gracekill.routine.session import Session

@@ -1,0 +1,67 @@
+"""What a trial waits for when every call has ended: the VM's own end, and who gets its pid."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from pytest_gracekill.child import mark as marks
+from pytest_gracekill.promises import longest_end
+from pytest_gracekill.verdicts.evidence import TOLERANCE, requests_of
+
+if TYPE_CHECKING:
+    from pytest_gracekill.child.handle import FakeQemu
+
+#: Seconds for what should take milliseconds on a machine that is not drowned, and between looks.
+_SOON = 2.0
+_LOOK = 0.005
+
+#: The states of a process that is at something, see proc_pid_stat(5).
+_AT_WORK = ("R", "D")
+
+
+def vm_ends(vm: FakeQemu, seconds: float) -> bool:
+    """Whether a VM ends within so many seconds."""
+    try:
+        vm.wait(seconds)
+    except TimeoutError:
+        return False
+    return True
+
+
+def ends_by_itself(vm: FakeQemu, deadline_ns: int, *, killed: bool) -> bool:
+    """Give a VM that was asked to stop and is still flushing the time that it needs.
+
+    :param deadline_ns: until when a call would have waited for it, on CLOCK_MONOTONIC.
+    :param killed: SIGKILL has reached it.
+    """
+    if killed:
+        return vm_ends(vm, _SOON + vm.knobs.survives_kill)
+    if vm_ends(vm, TOLERANCE):
+        return True
+    if not vm.knobs.ends_by_itself or not _asked(vm):
+        return False
+    left = (deadline_ns - time.monotonic_ns()) / 1e9
+    return vm_ends(vm, max(left, longest_end(vm.knobs)))
+
+
+def await_reuse(vm: FakeQemu) -> None:
+    """Wait until another process has got the VM's pid, or none can: there is no event for it."""
+    deadline = time.monotonic() + _SOON
+    while time.monotonic() < deadline:
+        if any(entry.event in ("reused", "not_reused") for entry in vm.journal.entries()):
+            return
+        time.sleep(_LOOK)
+
+
+def _asked(vm: FakeQemu) -> bool:
+    """Whether a stop request has come to the VM, also one that it has had no time to note yet."""
+    deadline = time.monotonic() + _SOON
+    while True:
+        # a signal or a command that has come has made it runnable, until it is noted
+        at_rest = marks.state(vm.pid) not in _AT_WORK
+        if requests_of(vm.journal.entries()):
+            return True
+        if at_rest or time.monotonic() > deadline:
+            return False
+        time.sleep(_LOOK)

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_gracekill.counted import counted
 from pytest_gracekill.errors import UsageError
 from pytest_gracekill.render import comparison, folder, index
 from pytest_gracekill.render.terminal import terminal
@@ -125,7 +126,7 @@ def _check_single(before: Path, after: Path) -> None:
     command = f"show {before / pair[0]} {after / pair[1]}"
     over = next(root for root in (before, after) if many[root] != [Path()])
     raise UsageError(
-        f"{over} is a folder over {len(many[over])} trial{'s' if len(many[over]) > 1 else ''};"
+        f"{over} is a folder over {counted(len(many[over]), 'trial')};"
         f" two trials are compared, so name one of each: {command}"
     )
 

@@ -10,6 +10,8 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from pytest_gracekill.counted import counted
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -100,7 +102,7 @@ class SearchUnderway:
         told += f", {max(left, 0.0):.0f} s left"
         # last: a narrow terminal cuts it off
         if bound >= 0:
-            told += f", every one with {bound} preemption{'' if bound == 1 else 's'} or less"
+            told += f", every one with {counted(bound, 'preemption')} or less"
         return told
 
 

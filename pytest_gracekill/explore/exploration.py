@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from pytest_gracekill.counted import counted
+
 if TYPE_CHECKING:
     from pytest_gracekill.explore.run import Step
     from pytest_gracekill.report import Report
@@ -76,7 +78,7 @@ class Exploration:
         if self.failures:
             words = self.failures[0].report.headline().removeprefix("gracekill: ")
             more = len(self.failures) - 1
-            others = f", and {more} other failure{'s' if more > 1 else ''}" if more else ""
+            others = f", and {counted(more, 'other failure')}" if more else ""
             return f"gracekill: {words}{others} (explored)"
         if self.status == "exhausted":
             return f"gracekill: ok in all {self.schedules} schedules"

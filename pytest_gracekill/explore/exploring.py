@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from pytest_gracekill.circumstances import with_schedule
+from pytest_gracekill.counted import counted
 from pytest_gracekill.errors import UsageError
 from pytest_gracekill.explore import token as tokens
 from pytest_gracekill.explore.exploration import Exploration, Failure
 from pytest_gracekill.explore.named import NamedLocks, read_named
 from pytest_gracekill.explore.reachable import check_reachable
 from pytest_gracekill.explore.run import START_NS, Step
-from pytest_gracekill.explore.scenario import counted
 from pytest_gracekill.explore.search import Search
 from pytest_gracekill.settings import is_seconds
 

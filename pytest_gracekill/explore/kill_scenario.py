@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pytest_gracekill.counted import counted
 from pytest_gracekill.explore.judging import judged, signature
 from pytest_gracekill.explore.run import as_ns
-from pytest_gracekill.explore.scenario import counted
 from pytest_gracekill.explore.stage import Stage
 from pytest_gracekill.explore.stuck import raise_not_simulated
 from pytest_gracekill.promises import budget_of

@@ -16,11 +16,6 @@ if TYPE_CHECKING:
 Words: TypeAlias = "tuple[tuple[str, str], ...]"
 
 
-def counted(number: int, what: str) -> str:
-    """So many of something, as people read it."""
-    return f"1 {what}" if number == 1 else f"{number} {what}s"
-
-
 class Scenario(Protocol):
     """A program to explore."""
 

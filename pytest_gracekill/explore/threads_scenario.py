@@ -6,10 +6,10 @@ import inspect
 from typing import TYPE_CHECKING, cast
 
 from pytest_gracekill.child.disk import Audit
+from pytest_gracekill.counted import counted
 from pytest_gracekill.explore.locks import Lock
 from pytest_gracekill.explore.reachable import check_made
 from pytest_gracekill.explore.run import START_NS, as_ns
-from pytest_gracekill.explore.scenario import counted
 from pytest_gracekill.explore.stuck import deadlock_in, raise_not_simulated
 from pytest_gracekill.report import VERDICTS, Call, Report, Verdict
 from pytest_gracekill.routine.adapt import name_of

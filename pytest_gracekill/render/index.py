@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from pytest_gracekill.counted import counted
 from pytest_gracekill.errors import UsageError
 from pytest_gracekill.render import record as records
 from pytest_gracekill.render.folder import PAGE, PICTURE, REPORT
@@ -90,9 +91,9 @@ def _counted(found: list[Entry]) -> str:
     trials = len(found) - explored
     told = []
     if trials or not explored:
-        told.append("1 trial" if trials == 1 else f"{trials} trials")
+        told.append(counted(trials, "trial"))
     if explored:
-        told.append("1 explored schedule" if explored == 1 else f"{explored} explored schedules")
+        told.append(counted(explored, "explored schedule"))
     return ", ".join(told)
 
 

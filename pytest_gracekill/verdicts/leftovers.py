@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pytest_gracekill.counted import counted
 from pytest_gracekill.report import NotJudged, Verdict
 
 if TYPE_CHECKING:
@@ -35,5 +36,5 @@ def judge(evidence: Evidence) -> Verdict | NotJudged:
             evidence="; ".join(texts),
             advice="stop the VM's helper processes too, and wait until its disk is free",
         )
-    started = "1 process" if seen.started == 1 else f"{seen.started} processes"
+    started = counted(seen.started, "process", "processes")
     return Verdict(name="leftovers", status="ok", word="ok", evidence=f"{started} started, 0 alive")

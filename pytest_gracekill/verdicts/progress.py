@@ -13,6 +13,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pytest_gracekill.counted import counted
 from pytest_gracekill.report import NotJudged, Verdict
 from pytest_gracekill.witness.event_loop import PULSE, LoopContender
 
@@ -50,7 +51,7 @@ def judge(evidence: Evidence) -> Verdict | NotJudged:
         name="progress",
         status="ok",
         word="ok",
-        evidence=f"{_counted(len(evidence.contenders))}, longest stall {_ms(during)} during the"
+        evidence=f"{_everybody(evidence)}, longest stall {_ms(during)} during the"
         f" wait ({_ms(before)} before it)",
     )
 
@@ -73,7 +74,7 @@ def _silent(evidence: Evidence) -> Verdict | None:
         name="progress",
         status="unknown",
         word="unknown",
-        evidence=f"{_counted(len(evidence.contenders))} completed no operation at all",
+        evidence=f"{_everybody(evidence)} completed no operation at all",
     )
 
 
@@ -84,7 +85,7 @@ def _held_up(evidence: Evidence) -> Verdict | None:
     # the longest chain tells most: who stood behind whom
     worst = max(stalls, key=lambda stall: (len(stall.chain), stall.blocked_ns))
     return _stalled(
-        f"{len(stalls)} of {_counted(len(evidence.contenders))} stood still; {worst.contender} for"
+        f"{len(stalls)} of {_everybody(evidence)} stood still; {worst.contender} for"
         f" {worst.blocked_ns / 1e9:.3f} s of {evidence.wait:.3f} s",
         "why it waited:",
         *(f"  {line}" for line in describe(worst, evidence)),
@@ -132,10 +133,6 @@ def _stalled(evidence: str, *detail: str, advice: str = "") -> Verdict:
         detail=detail,
         advice=advice,
     )
-
-
-def _counted(number: int) -> str:
-    return "1 contender" if number == 1 else f"{number} contenders"
 
 
 def longest(evidence: Evidence, *, during: bool) -> float:
@@ -265,3 +262,7 @@ class _Blame:
                 return
             if (hold.released_ns or until) > since:
                 yield hold
+
+
+def _everybody(evidence: Evidence) -> str:
+    return counted(len(evidence.contenders), "contender")

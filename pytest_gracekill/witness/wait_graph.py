@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from time import monotonic_ns
 from typing import TYPE_CHECKING, NamedTuple
 
+from pytest_gracekill.counted import counted
 from pytest_gracekill.witness.sites import Frame, current_stack, frames_of
 
 if TYPE_CHECKING:
@@ -125,9 +126,8 @@ class Deadlock:
 
     def describe(self) -> str:
         """Lines for people: every thread with the lock it holds, where it took it and waits."""
-        threads = "1 thread" if len(self.steps) == 1 else f"{len(self.steps)} threads"
-        locks = "1 lock" if len(self.steps) == 1 else f"{len(self.steps)} locks"
-        lines = [f"deadlock of {threads} over {locks}"]
+        number = len(self.steps)
+        lines = [f"deadlock of {counted(number, 'thread')} over {counted(number, 'lock')}"]
         for step in self.steps:
             where = "taken at" if step.taken_at else "since the routine was called"
             lines.append(f"  {step.thread} holds {step.holds}, {where}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pytest_gracekill.counted import counted
 from pytest_gracekill.render.picture.gathered import place
 from pytest_gracekill.render.picture.records import Lane, Span, stamp
 
@@ -50,7 +51,7 @@ def rest(names_: Sequence[str], seen: Gathered, room: Room) -> Lane | None:
     held = [hold for lock in names_ for hold in seen.holds.get(lock, ())]
     if not held:
         return None
-    what = "1 more lock" if len(names_) == 1 else f"{len(names_)} more locks"
+    what = counted(len(names_), "more lock")
     return Lane(
         key="locks",
         kind="lock",

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from pytest_gracekill.errors import UsageError
 from pytest_gracekill.explore.named import ALL, OBJECTS
-from pytest_gracekill.explore.real_locks import installed
+from pytest_gracekill.explore.real_calls import installed
 from pytest_gracekill.witness.places import LOCK, RLOCK, Place, places_in
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from pytest_gracekill.errors import UsageError
 from pytest_gracekill.explore.bounded import Bounded
 from pytest_gracekill.explore.chance import Pct, Pos, RandomWalk
 from pytest_gracekill.explore.points import Following
-from pytest_gracekill.explore.real_locks import RealLocks
+from pytest_gracekill.explore.real_calls import RealCalls
 from pytest_gracekill.explore.run import LONGEST, Run
 from pytest_gracekill.explore.simulating import on_one_core, simulated, without_garbage
 from pytest_gracekill.explore.sleep_sets import SleepSets
@@ -221,7 +221,7 @@ class Search:
         watching = None
         if self._watched < _WATCHED:
             self._watched += 1
-            run.watch = watching = RealLocks()
+            run.watch = watching = RealCalls()
         try:
             run.alone(lambda: self._scenario.prepare(run))
         except BaseException:

@@ -40,7 +40,7 @@ def installed() -> tuple[str, ...]:
     return tuple(dict.fromkeys(sysconfig.get_path(name) for name in names))
 
 
-class RealLocks:
+class RealCalls:
     """A profile function; ``seen`` is where the first real lock was used."""
 
     def __init__(self) -> None:

@@ -90,17 +90,15 @@ def on_one_core() -> Iterator[None]:
 
 @contextmanager
 def without_garbage() -> Iterator[None]:
-    """Let the collector run when it is asked to, and look at nothing that was there before.
+    """Let the collector run only when it is asked to.
 
-    A full collection takes seconds; and one that comes by itself calls finalizers, which may take
-    locks, in the middle of whichever task happens to run.
+    One that comes by itself calls finalizers, which may take locks, in the middle of whichever task
+    happens to run.
     """
     enabled = gc.isenabled()
     gc.disable()
-    gc.freeze()
     try:
         yield
     finally:
-        gc.unfreeze()
         if enabled:
             gc.enable()

@@ -54,6 +54,18 @@ def interrupt(thread: threading.Thread) -> None:
         frame = frame.f_back
 
 
+def _leave_signals_to_others() -> None:
+    """Let this thread take no signal that is meant for the process.
+
+    glibc's pthread_kill() sets the mask of its caller and sets it back, and Linux then gives the
+    caller what waits for whoever takes it: pytest-timeout's SIGALRM, while the main thread sleeps
+    on in a lock, and nobody else runs a handler of Python's.
+    """
+    if sys.platform != "win32":
+        faults = {signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSEGV}
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - faults)
+
+
 class Watchdog:
     """Guards one call in the thread that enters it; a context manager that swallows its own CutOff.
 
@@ -111,6 +123,7 @@ class Watchdog:
             raise CutOff
 
     def _watch(self) -> None:
+        _leave_signals_to_others()
         if self._ends_within(self._budget):
             return
         self.hung_in = current_stack(self._guarded)

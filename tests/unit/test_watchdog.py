@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import threading
 
@@ -24,6 +25,14 @@ def test_it_interrupts_also_when_what_should_free_fails() -> None:
         pytest.fail("it was not interrupted")
     assert watchdog.expired
     assert watchdog.hung_in
+
+
+def test_its_thread_takes_no_signal_from_the_main_one() -> None:
+    masks: list[set[signal.Signals]] = []
+    with Watchdog(0.01, lambda: masks.append(signal.pthread_sigmask(signal.SIG_BLOCK, ()))):
+        threading.Event().wait(60)
+    assert masks[0] >= {signal.SIGALRM, signal.SIGINT, signal.SIGTERM, signal.SIGCHLD}
+    assert not masks[0] & {signal.SIGSEGV, signal.SIGBUS}  # faulthandler's
 
 
 def test_a_call_that_ends_in_time_is_left_alone() -> None:

@@ -23,19 +23,20 @@ from pytest_gracekill.routine.model import Driver
 from pytest_gracekill.routine.offered import offer
 from pytest_gracekill.routine.session import Session
 from pytest_gracekill.trial import default_topology
-from pytest_gracekill.verdicts.evidence import TOLERANCE, requests_of
+from pytest_gracekill.verdicts.evidence import STOP_SIGNALS, TOLERANCE, requests_of, too_busy
 from pytest_gracekill.witness.history import History
 from pytest_gracekill.witness.signals import SignalRecorder
 from pytest_gracekill.witness.watchdog import Watchdog
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from pytest_gracekill.routine.adapt import Adapted
     from pytest_gracekill.routine.flags import KillFlags
     from pytest_gracekill.routine.model import Domain
     from pytest_gracekill.routine.policy import KillPolicy
-
+    from pytest_gracekill.witness.signals import SentSignal
 
 #: Seconds that a call has to end after its VM was taken from it.
 _AFTER_CUT = 1.0
@@ -54,6 +55,13 @@ class Fate:
     lost: int
     error: str | None
 
+    @property
+    def given(self) -> float | None:
+        """Seconds from the request to stop to the end; None without both."""
+        if self.asked_ns is None or self.ended_ns is None:
+            return None
+        return (self.ended_ns - self.asked_ns) / 1e9
+
     def __str__(self) -> str:
         state = "alive" if self.alive else f"dead, {self.lost} blocks lost"
         return state if self.error is None else f"{state}, {self.error}"
@@ -61,11 +69,21 @@ class Fate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """Seconds from the first call to the last return, and each VM's fate; ``hung``: cut off."""
+    """Seconds from the first call to the last return, and each VM's fate; ``hung``: cut off.
+
+    ``needed``: seconds that each VM's flush takes.
+    """
 
     elapsed: float
+    needed: float
     hung: bool
     fates: tuple[Fate, ...]
+
+    @property
+    def too_busy(self) -> str | None:
+        """Why all that was lost is the machine's doing; None where nothing was, or some is not."""
+        reasons = [too_busy(self.needed, fate.given) for fate in self.fates if fate.lost]
+        return reasons[0] if reasons and all(reasons) else None
 
     @property
     def at_once(self) -> int:
@@ -85,6 +103,10 @@ class Outcome:
 
     def __str__(self) -> str:
         return f"{len(self.fates)} VMs in {self.elapsed:.3f} s"
+
+
+def _name(number: int) -> str:
+    return f"VM {number}"
 
 
 class _Vessel:
@@ -135,14 +157,15 @@ class Fleet:
 
     def stop(self, budget: float) -> Outcome:
         """Stop all at once; whoever has not returned after ``budget`` seconds is cut off."""
-        with SignalRecorder(self._whose, History()):
+        with SignalRecorder(self._whose, History()) as recorder:
             started = time.monotonic()
             if self._vessels[0].session.asynchronous:
                 hung = self._in_loop(budget)
             else:
                 hung = self._in_threads(started + budget)
             elapsed = time.monotonic() - started
-        return Outcome(elapsed=elapsed, hung=hung, fates=tuple(self._fates()))
+        fates = tuple(self._fates(recorder.sent))
+        return Outcome(elapsed=elapsed, needed=self._knobs.flush_total, hung=hung, fates=fates)
 
     def _launch(self, number: int, folder: Path, stack: ExitStack) -> _Vessel:
         given = frozenset(("flags", "policy"))
@@ -174,8 +197,9 @@ class Fleet:
         return _Vessel(session, domain)
 
     def _whose(self, pid: int) -> str | None:
-        if any(vm.pid == pid for vm in self._vms):
-            return "the VM"
+        for number, vm in enumerate(self._vms, start=1):
+            if vm.pid == pid:
+                return _name(number)
         # a manager may signal whatever it has started: a shell around the VM, its own helpers
         own = self._adapted.starts_the_vm and lineage.came_since(pid, self._born)
         return f"the manager's process {pid}" if own else None
@@ -241,13 +265,20 @@ class Fleet:
             if running is not None:
                 running.kill()
 
-    def _fates(self) -> list[Fate]:
+    def _fates(self, signals: Sequence[SentSignal]) -> list[Fate]:
         fates = []
-        for vm, vessel in zip(self._vms, self._vessels, strict=True):
+        vessels = zip(self._vms, self._vessels, strict=True)
+        for number, (vm, vessel) in enumerate(vessels, start=1):
             running = vm if isinstance(vm, FakeQemu) else vm.vm
             assert running is not None
             ended = running.exit
-            asked = requests_of(running.journal.entries())
+            # a VM on a busy machine may take note of it late
+            sent = [
+                s.at_ns
+                for s in signals
+                if s.signum in STOP_SIGNALS and s.target == _name(number) and s.errno is None
+            ]
+            asked = sent + requests_of(running.journal.entries())
             fates.append(
                 Fate(
                     asked_ns=min(asked, default=None),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_gracekill.conformance.fleet import Fleet, Outcome
+from pytest_gracekill.conformance.terms import not_judged
 from pytest_gracekill.routine.adapt import MANAGERS
 from pytest_gracekill.routine.flags import KillFlags
 from pytest_gracekill.routine.policy import KillPolicy
@@ -66,6 +67,8 @@ def test_ten_vms(contract: Contract) -> None:
             outcome = fleet.stop(MANY * contract.survive)
         if any("main thread" in (fate.error or "") for fate in outcome.fates):
             pytest.skip("the routine needs the main thread, so that only one can be stopped a time")
+        if outcome.too_busy is not None:
+            not_judged(f"{outcome}: {outcome.too_busy}")
         for fate in outcome.fates:
             assert not fate.alive, f"gracekill: LEAKED ({outcome}: {fate})"
             assert not fate.lost, f"gracekill: DATA LOST ({outcome}: {fate})"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pytest_gracekill.child.disk import ranges
 from pytest_gracekill.report import NotJudged, Verdict
-from pytest_gracekill.verdicts.evidence import TOLERANCE
+from pytest_gracekill.verdicts.evidence import too_busy
 
 if TYPE_CHECKING:
     from pytest_gracekill.verdicts.evidence import Evidence
@@ -75,17 +75,12 @@ def _not_judged(evidence: Evidence) -> str | None:
 def _unknown(evidence: Evidence, *, damaged: bool) -> str | None:
     if not damaged:
         return evidence.audit.problem
-    given = evidence.grace_given
-    needed = evidence.knobs.flush_total
     undisturbed = evidence.knobs.on_second_term == "ignore" and evidence.knobs.ends_by_itself
     frozen = any(s.signum in _FREEZES and s.reached_vm for s in evidence.signals)
-    if frozen or not undisturbed or given is None or given <= needed + TOLERANCE:
+    if frozen or not undisturbed:
         return None
-    # the flush got the time that it needs and more: then the loss is not the routine's
-    return (
-        f"the VM needs {needed:.2f} s and was given {given:.2f} s, and was still behind: the"
-        f" machine was too busy; lost: {ranges(evidence.audit.lost)}"
-    )
+    busy = too_busy(evidence.knobs.flush_total, evidence.grace_given)
+    return None if busy is None else f"{busy}; lost: {ranges(evidence.audit.lost)}"
 
 
 def _evidence(evidence: Evidence, word: str, numbers: list[int]) -> str:

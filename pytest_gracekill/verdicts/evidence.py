@@ -63,6 +63,19 @@ def requests_of(journal: Iterable[Entry]) -> list[int]:
     return [entry.at_ns for entry in journal if entry.event in _REQUESTS]
 
 
+def too_busy(needed: float, given: float | None) -> str | None:
+    """Why a loss is the machine's and not the routine's, or None: of a VM that lost data.
+
+    ``needed`` seconds are what its flush takes, ``given`` those from the request to its end.
+    """
+    if given is None or given <= needed + TOLERANCE:
+        return None
+    return (
+        f"the VM needs {needed:.2f} s and was given {given:.2f} s, and was still behind: the"
+        " machine was too busy"
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Promise:
     """What the routine promised, by its flags or by what the test said of it.

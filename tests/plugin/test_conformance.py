@@ -302,3 +302,29 @@ def test_terminate_wait_kill_fails_exactly_where_it_must(
     assert broken.pop("flush_of_nearly_the_promise") == "DATA LOST ..."
     for name, words in broken.items():
         assert words.removesuffix(" ...") in ("KILLED EARLY", "DATA LOST"), name
+
+
+STARVED = """
+import os, signal, subprocess, time
+
+def stop(pid):
+    os.kill(pid, signal.SIGTERM)
+    if {patience}:
+        # as a machine that gives it no CPU: unseen, since it is not this process that sends it
+        subprocess.run(["kill", "-STOP", str(pid)], check=True)
+    time.sleep({patience})
+    os.kill(pid, signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize(("patience", "verdict"), [(0.4, "UNKNOWN"), (0, "DATA LOST")])
+def test_vms_that_the_machine_gave_no_time_are_no_finding(
+    run: Callable[..., pytest.RunResult],
+    pytester: pytest.Pytester,
+    patience: float,
+    verdict: str,
+) -> None:
+    """A VM that had the time which its flush needs, and lost data, was not killed too early."""
+    pytester.path.joinpath("vmtool.py").write_text(STARVED.format(patience=patience))
+    done = run(*SUITE, "-k", "ten_vms", "--gracekill-routine=vmtool:stop", "--gracekill-survive=1")
+    assert rows_of(done)["ten_vms"] == verdict

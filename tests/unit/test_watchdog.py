@@ -28,7 +28,7 @@ def test_it_interrupts_also_when_what_should_free_fails() -> None:
 
 
 def test_its_thread_takes_no_signal_from_the_main_one() -> None:
-    masks: list[set[signal.Signals]] = []
+    masks: list[set[int | signal.Signals]] = []
     with Watchdog(0.01, lambda: masks.append(signal.pthread_sigmask(signal.SIG_BLOCK, ()))):
         threading.Event().wait(60)
     assert masks[0] >= {signal.SIGALRM, signal.SIGINT, signal.SIGTERM, signal.SIGCHLD}

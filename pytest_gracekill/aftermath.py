@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 _SOON = 2.0
 _LOOK = 0.005
 
-#: The states of a process that is at something, see proc_pid_stat(5).
-_AT_WORK = ("R", "D")
+#: The states of a thread that is at something, see proc_pid_stat(5).
+_AT_WORK = {"R", "D"}
 
 
 def vm_ends(vm: FakeQemu, seconds: float) -> bool:
@@ -59,7 +59,7 @@ def _asked(vm: FakeQemu) -> bool:
     deadline = time.monotonic() + _SOON
     while True:
         # a signal or a command that has come has made it runnable, until it is noted
-        at_rest = marks.state(vm.pid) not in _AT_WORK
+        at_rest = not marks.thread_states(vm.pid) & _AT_WORK
         if requests_of(vm.journal.entries()):
             return True
         if at_rest or time.monotonic() > deadline:

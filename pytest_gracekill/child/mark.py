@@ -167,10 +167,25 @@ def state(pid: int) -> str:
         return ""
 
 
+def thread_states(pid: int) -> set[str]:
+    """Return these letters of all its threads: others may go on when the main one has ended."""
+    states = set()
+    try:
+        for stat in Path(f"/proc/{pid}/task").glob("*/stat"):
+            with contextlib.suppress(OSError):  # this one has ended since
+                states.add(_fields(stat)[0])
+    except OSError:
+        pass
+    return states
+
+
 def stat_fields(pid: int) -> list[str]:
     """Return the fields of /proc/PID/stat from the state on; the name before may hold anything."""
-    text = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
-    return text.rpartition(")")[2].split()
+    return _fields(Path(f"/proc/{pid}/stat"))
+
+
+def _fields(stat: Path) -> list[str]:
+    return stat.read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
 
 
 def _forked() -> None:

@@ -392,7 +392,7 @@ def test_10_a_vm_that_comes_up_while_it_is_looked_for_has_been_left_running(
 
 BUSY = """
 import os, sys, time
-core, vm = map(int, sys.argv[1:])
+core, *threads = map(int, sys.argv[1:])
 os.sched_setaffinity(0, {core})
 until = time.monotonic() + 0.6
 others = []
@@ -406,16 +406,23 @@ while time.monotonic() < until:
     pass
 for pid in others:
     os.waitpid(pid, 0)
-os.sched_setscheduler(vm, os.SCHED_OTHER, os.sched_param(0))
+for thread in threads:
+    os.sched_setscheduler(thread, os.SCHED_OTHER, os.sched_param(0))
 """
 
 
-def test_10_a_vm_that_was_asked_and_got_no_cpu_yet_is_not_leaked(gracekill: Judge) -> None:
+@pytest.mark.parametrize("topology", ["child", "leaderless"])
+def test_10_a_vm_that_was_asked_and_got_no_cpu_yet_is_not_leaked(
+    gracekill: Judge, topology: str
+) -> None:
     def ask_it_while_it_gets_no_cpu(pid: int) -> bool:
         core = min(os.sched_getaffinity(0))
-        os.sched_setaffinity(pid, {core})
-        os.sched_setscheduler(pid, os.SCHED_IDLE, os.sched_param(0))
-        argv = [sys.executable, "-I", "-S", "-c", BUSY, str(core), str(pid)]
+        threads = [int(entry.name) for entry in Path(f"/proc/{pid}/task").iterdir()]
+        threads = [thread for thread in threads if thread != pid or topology == "child"]
+        for thread in threads:
+            os.sched_setaffinity(thread, {core})
+            os.sched_setscheduler(thread, os.SCHED_IDLE, os.sched_param(0))
+        argv = [sys.executable, "-I", "-S", "-c", BUSY, *map(str, (core, *threads))]
         busy = stack.enter_context(subprocess.Popen(argv, stdout=subprocess.PIPE))
         assert busy.stdout is not None
         busy.stdout.readline()
@@ -423,7 +430,7 @@ def test_10_a_vm_that_was_asked_and_got_no_cpu_yet_is_not_leaked(gracekill: Judg
         return True
 
     with ExitStack() as stack:
-        report = gracekill(ask_it_while_it_gets_no_cpu, flush_time=0.1)
+        report = gracekill(ask_it_while_it_gets_no_cpu, flush_time=0.1, topology=topology)
     assert report.verdicts["outcome"].word == "EARLY", report
 
 

@@ -269,6 +269,11 @@ class Evidence:
         """How long the routine took, in seconds: the wait during which others should go on."""
         return (self.returned_ns - self.called_ns) / 1e9
 
+    @property
+    def own_wait(self) -> float:
+        """Of these seconds, those in which the routine was not held for an act."""
+        return self.wait - self.held_up(self.called_ns, self.returned_ns) / 1e9
+
     def held_up(self, since_ns: int, until_ns: int) -> int:
         """For how many nanoseconds of these the first caller was held for an act: not its doing."""
         if self.origin_ns is not None:
@@ -279,12 +284,12 @@ class Evidence:
 
     @property
     def waited(self) -> bool:
-        """Whether there was a wait in which others could be held up.
+        """Whether there was a wait of its own in which others could be held up.
 
         A routine that sent nothing has nothing to wait for: it counts from ``stall_limit`` on.
         """
         signalled = self.first_request_ns is not None or any(s.signum for s in self.signals)
-        return self.wait >= (SHORTEST_WAIT if signalled else self.promise.stall_limit)
+        return self.own_wait >= (SHORTEST_WAIT if signalled else self.promise.stall_limit)
 
     def stamp(self, at_ns: int) -> str:
         """A moment as people read it: seconds since the routine was called."""

@@ -88,8 +88,7 @@ def over_wait(evidence: Evidence) -> list[tuple[Hold, float, tuple[str, ...]]]:
     if not evidence.waited:
         return []
     found = []
-    whole = evidence.returned_ns - evidence.called_ns
-    needed = (whole - evidence.held_up(evidence.called_ns, evidence.returned_ns)) / 2
+    needed = evidence.own_wait * 1e9 / 2
     for hold in evidence.holds:
         if hold.actor != evidence.routine_actor:
             continue

@@ -86,7 +86,7 @@ def _held_up(evidence: Evidence) -> Verdict | None:
     worst = max(stalls, key=lambda stall: (len(stall.chain), stall.blocked_ns))
     return _stalled(
         f"{len(stalls)} of {_everybody(evidence)} stood still; {worst.contender} for"
-        f" {worst.blocked_ns / 1e9:.3f} s of {evidence.wait:.3f} s",
+        f" {worst.blocked_ns / 1e9:.3f} s of {evidence.own_wait:.3f} s",
         "why it waited:",
         *(f"  {line}" for line in describe(worst, evidence)),
         advice="let the lock go before the first sleep, and take it again at the end",
@@ -178,15 +178,13 @@ class Stall:
 
 def find_stalls(evidence: Evidence) -> list[Stall]:
     """The contenders that the routine held up for more than half of its wait, in their order."""
-    wait_ns = evidence.returned_ns - evidence.called_ns
-    wait_ns -= evidence.held_up(evidence.called_ns, evidence.returned_ns)
     if not evidence.waited:
         return []
     blame = _Blame(evidence)
     stalls = []
     for contender in evidence.contenders:
         blocked, chain = blame.of(contender.actor)
-        if blocked > wait_ns / 2:
+        if blocked > evidence.own_wait * 1e9 / 2:
             stalls.append(Stall(contender=contender.name, blocked_ns=blocked, chain=chain))
     return stalls
 

@@ -456,6 +456,12 @@ def test_what_the_routine_was_held_for_does_not_count_against_it() -> None:
             verdict = judge(name, acts=acts, **late, **over)
             assert isinstance(verdict, Verdict)
             assert verdict.word == word, verdict
+    # what is left of its wait is too short to disturb anybody, however much of it a lock was held
+    over["waits"] = (wait("driver", "gracekill:b", 0.0, 1.8),)
+    for pauses, word in (((at(0.5), at(1.2)), "STALLED"), ((at(0.12), at(1.9)), "ok")):
+        verdict = judge("progress", acts=ActsSeen(pauses=(pauses,)), **late, **over)
+        assert isinstance(verdict, Verdict)
+        assert verdict.word == word, verdict
 
 
 UNKNOWN: list[tuple[str, str, dict[str, Any]]] = [

@@ -75,9 +75,9 @@ def _not_judged(evidence: Evidence) -> str | None:
 def _unknown(evidence: Evidence, *, damaged: bool) -> str | None:
     if not damaged:
         return evidence.audit.problem
-    undisturbed = evidence.knobs.on_second_term == "ignore" and evidence.knobs.ends_by_itself
     frozen = any(s.signum in _FREEZES and s.reached_vm for s in evidence.signals)
-    if frozen or not undisturbed:
+    asked_again = evidence.knobs.on_second_term != "ignore" and len(evidence.requests) > 1
+    if frozen or asked_again or not evidence.knobs.ends_by_itself:
         return None
     busy = too_busy(evidence.knobs.flush_total, evidence.grace_given)
     return None if busy is None else f"{busy}; lost: {ranges(evidence.audit.lost)}"

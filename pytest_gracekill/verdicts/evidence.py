@@ -366,6 +366,12 @@ class Evidence:
         return (killed - min(requests)) / 1e9 if requests else 0.0
 
     @property
+    def requests(self) -> list[int]:
+        """Each time that it was asked to stop: as was seen sent or as it noted, the longer list."""
+        sent = [s.at_ns for s in self.signals if s.signum in STOP_SIGNALS and s.reached_vm]
+        return max(sent, requests_of(self.journal), key=len)
+
+    @property
     def last_durable(self) -> tuple[int, int] | None:
         """The block that was written last, and when."""
         for entry in reversed(self.journal):

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from pytest_gracekill.child.disk import ranges
 from pytest_gracekill.report import Moment
-from pytest_gracekill.verdicts.evidence import STOP_SIGNALS, requests_of
 from pytest_gracekill.verdicts.locks import over_wait
 from pytest_gracekill.verdicts.progress import find_stalls, too_slow
 from pytest_gracekill.witness.signals import signal_name
@@ -80,9 +79,7 @@ def _never_killed(evidence: Evidence) -> Shown:
 
 
 def _repeated(evidence: Evidence) -> Shown:
-    sent = [s.at_ns for s in evidence.signals if s.signum in STOP_SIGNALS and s.reached_vm]
-    taken = requests_of(evidence.journal)
-    for at_ns in (sent if len(sent) > 1 else taken)[1:]:
+    for at_ns in evidence.requests[1:]:
         yield _moment("signals", at_ns, "one more request to stop")
 
 

@@ -206,6 +206,17 @@ BEHIND = (
 
 BROKEN: list[tuple[str, str, dict[str, Any]]] = [
     ("data", "DATA LOST", {"audit": audit(lost=[62, 63])}),
+    # it had the time, and a second request stopped its flush
+    (
+        "data",
+        "DATA LOST",
+        {
+            **KILLED,
+            "signals": (sent(15, 0.0), sent(15, 0.2), sent(9, 0.6)),
+            "audit": audit(lost=[63]),
+            "knobs": Knobs(flush_time=0.5, on_second_term="abort"),
+        },
+    ),
     ("data", "TORN", {"audit": audit(torn=[3])}),
     ("data", "STALE", {"audit": audit(stale=[3])}),
     ("data", "PHANTOM", {"audit": audit(phantom=[3])}),
@@ -471,6 +482,16 @@ UNKNOWN: list[tuple[str, str, dict[str, Any]]] = [
         "data",
         "machine was too busy",
         {**KILLED, "audit": audit(lost=[63]), "knobs": Knobs(flush_time=0.5)},
+    ),
+    # it stops the flush at a second request, and there was none
+    (
+        "data",
+        "machine was too busy",
+        {
+            **KILLED,
+            "audit": audit(lost=[63]),
+            "knobs": Knobs(flush_time=0.5, on_second_term="abort"),
+        },
     ),
     ("progress", "no operation at all", {"contenders": (contender("other-1"),)}),
     # it failed before it had tried anything: that says nothing of its signals

@@ -170,12 +170,10 @@ def state(pid: int) -> str:
 def thread_states(pid: int) -> set[str]:
     """Return these letters of all its threads: others may go on when the main one has ended."""
     states = set()
-    try:
+    with contextlib.suppress(OSError):  # the process has ended
         for stat in Path(f"/proc/{pid}/task").glob("*/stat"):
-            with contextlib.suppress(OSError):  # this one has ended since
+            with contextlib.suppress(OSError):  # this thread has
                 states.add(_fields(stat)[0])
-    except OSError:
-        pass
     return states
 
 

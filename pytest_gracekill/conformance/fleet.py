@@ -105,8 +105,8 @@ class Outcome:
         return f"{len(self.fates)} VMs in {self.elapsed:.3f} s"
 
 
-def _name(number: int) -> str:
-    return f"VM {number}"
+def _name(pid: int) -> str:
+    return f"the VM {pid}"
 
 
 class _Vessel:
@@ -197,9 +197,8 @@ class Fleet:
         return _Vessel(session, domain)
 
     def _whose(self, pid: int) -> str | None:
-        for number, vm in enumerate(self._vms, start=1):
-            if vm.pid == pid:
-                return _name(number)
+        if any(vm.pid == pid for vm in self._vms):
+            return _name(pid)
         # a manager may signal whatever it has started: a shell around the VM, its own helpers
         own = self._adapted.starts_the_vm and lineage.came_since(pid, self._born)
         return f"the manager's process {pid}" if own else None
@@ -267,8 +266,7 @@ class Fleet:
 
     def _fates(self, signals: Sequence[SentSignal]) -> list[Fate]:
         fates = []
-        vessels = zip(self._vms, self._vessels, strict=True)
-        for number, (vm, vessel) in enumerate(vessels, start=1):
+        for vm, vessel in zip(self._vms, self._vessels, strict=True):
             running = vm if isinstance(vm, FakeQemu) else vm.vm
             assert running is not None
             ended = running.exit
@@ -276,7 +274,7 @@ class Fleet:
             sent = [
                 s.at_ns
                 for s in signals
-                if s.signum in STOP_SIGNALS and s.target == _name(number) and s.errno is None
+                if s.signum in STOP_SIGNALS and s.target == _name(running.pid) and s.errno is None
             ]
             asked = sent + requests_of(running.journal.entries())
             fates.append(

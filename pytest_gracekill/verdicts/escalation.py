@@ -176,7 +176,7 @@ def _repeated(evidence: Evidence) -> Finding | None:
     aborts = evidence.knobs.on_second_term != "ignore"
     if not aborts and not evidence.promise.takes_driver:
         return None
-    seen = [entry for entry in evidence.journal if entry.event in ("signal", "qmp")]
+    seen = requests_of(evidence.journal)
     sent = [
         s
         for s in evidence.signals

@@ -361,15 +361,17 @@ class Evidence:
         killed = self.killed_ns
         if killed is None:
             return None
-        sent = [s.at_ns for s in self.signals if s.signum in STOP_SIGNALS and s.reached_vm]
-        requests = [at for at in (self.first_request_ns, *sent) if at is not None]
+        requests = [at for at in (self.first_request_ns, *self._sent_requests) if at is not None]
         return (killed - min(requests)) / 1e9 if requests else 0.0
 
     @property
     def requests(self) -> list[int]:
         """Each time that it was asked to stop: as was seen sent or as it noted, the longer list."""
-        sent = [s.at_ns for s in self.signals if s.signum in STOP_SIGNALS and s.reached_vm]
-        return max(sent, requests_of(self.journal), key=len)
+        return max(self._sent_requests, requests_of(self.journal), key=len)
+
+    @property
+    def _sent_requests(self) -> list[int]:
+        return [s.at_ns for s in self.signals if s.signum in STOP_SIGNALS and s.reached_vm]
 
     @property
     def last_durable(self) -> tuple[int, int] | None:

@@ -181,10 +181,11 @@ def find_stalls(evidence: Evidence) -> list[Stall]:
     if not evidence.waited:
         return []
     blame = _Blame(evidence)
+    most = evidence.own_wait * 1e9 / 2
     stalls = []
     for contender in evidence.contenders:
         blocked, chain = blame.of(contender.actor)
-        if blocked > evidence.own_wait * 1e9 / 2:
+        if blocked > most:
             stalls.append(Stall(contender=contender.name, blocked_ns=blocked, chain=chain))
     return stalls
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from pytest_gracekill import clock
 from pytest_gracekill.child import mark as marks
 from pytest_gracekill.promises import longest_end
 from pytest_gracekill.verdicts.evidence import TOLERANCE, requests_of
@@ -41,14 +42,14 @@ def ends_by_itself(vm: FakeQemu, deadline_ns: int, *, killed: bool) -> bool:
         return True
     if not vm.knobs.ends_by_itself or not _asked(vm):
         return False
-    left = (deadline_ns - time.monotonic_ns()) / 1e9
+    left = (deadline_ns - clock.monotonic_ns()) / 1e9
     return vm_ends(vm, max(left, longest_end(vm.knobs)))
 
 
 def await_reuse(vm: FakeQemu) -> None:
     """Wait until another process has got the VM's pid, or none can: there is no event for it."""
-    deadline = time.monotonic() + _SOON
-    while time.monotonic() < deadline:
+    deadline = clock.monotonic() + _SOON
+    while clock.monotonic() < deadline:
         if any(entry.event in ("reused", "not_reused") for entry in vm.journal.entries()):
             return
         time.sleep(_LOOK)
@@ -56,12 +57,12 @@ def await_reuse(vm: FakeQemu) -> None:
 
 def _asked(vm: FakeQemu) -> bool:
     """Whether a stop request has come to the VM, also one that it has had no time to note yet."""
-    deadline = time.monotonic() + _SOON
+    deadline = clock.monotonic() + _SOON
     while True:
         # a signal or a command that has come has made it runnable, until it is noted
         at_rest = not marks.thread_states(vm.pid) & _AT_WORK
         if requests_of(vm.journal.entries()):
             return True
-        if at_rest or time.monotonic() > deadline:
+        if at_rest or clock.monotonic() > deadline:
             return False
         time.sleep(_LOOK)

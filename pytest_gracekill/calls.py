@@ -12,10 +12,10 @@ decided by one step of a dict, and an end of a thread is waited for by joining i
 from __future__ import annotations
 
 import threading
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pytest_gracekill import clock
 from pytest_gracekill.errors import UsageError
 from pytest_gracekill.participants import CALLER
 from pytest_gracekill.witness.locks import DeadlockDetected
@@ -148,7 +148,7 @@ class Callers:
                 self._call(seen)
                 self._returned(seen)
             except DeadlockDetected as found:  # it never came to its call
-                seen.called_ns = seen.returned_ns = time.monotonic_ns()
+                seen.called_ns = seen.returned_ns = clock.monotonic_ns()
                 seen.error = found
                 self._settled.setdefault(actor, seen)
             finally:
@@ -157,7 +157,7 @@ class Callers:
             pass  # it is written off, by who has sent this
 
     def _begin(self, actor: str) -> int:
-        now = time.monotonic_ns()
+        now = clock.monotonic_ns()
         self._called[actor] = now
         if actor == self._actors[0]:
             self._who.history.origin_ns = now
@@ -180,7 +180,7 @@ class Callers:
             seen.error = raised
 
     def _returned(self, seen: Seen) -> None:
-        seen.returned_ns = time.monotonic_ns()
+        seen.returned_ns = clock.monotonic_ns()
         if seen.actor == self._actors[0]:
             # the locks are let go for it from here on: that is no point of the routine's
             self._who.returned()
@@ -195,8 +195,8 @@ class Callers:
         thread = self._threads[actor]
         while thread.is_alive() and actor not in self._settled:
             since = self._called.get(actor)
-            began = time.monotonic() if since is None else since / 1e9
-            left = min(began + self._budget, self._latest) - time.monotonic()
+            began = clock.monotonic() if since is None else since / 1e9
+            left = min(began + self._budget, self._latest) - clock.monotonic()
             if left <= 0:
                 self._cut([actor])
                 break
@@ -211,11 +211,11 @@ class Callers:
     def _end(self, actors: Sequence[str]) -> None:
         """Have these threads end: by themselves, or interrupted."""
         threads = [self._threads[actor] for actor in actors]
-        interrupt_from = time.monotonic() + _AFTER_KILL
+        interrupt_from = clock.monotonic() + _AFTER_KILL
         until = interrupt_from + _AFTER_CUT
         for actor, thread in zip(actors, threads, strict=True):
-            while thread.is_alive() and time.monotonic() < until:
-                if time.monotonic() > interrupt_from and self._settled[actor].expired:
+            while thread.is_alive() and clock.monotonic() < until:
+                if clock.monotonic() > interrupt_from and self._settled[actor].expired:
                     interrupt(thread)
                 thread.join(_BETWEEN_INTERRUPTS)
 
@@ -292,7 +292,7 @@ class Callers:
             return
         self._who.recorder.exempt.add(threading.get_ident())
         shown = self._who.started_vm is not None
-        now, alive = time.monotonic_ns(), self._who.vm_alive()
+        now, alive = clock.monotonic_ns(), self._who.vm_alive()
         # before anything wakes them up
         self.beside = self.beside or stacks_beside(open_)
         stood_in = {actor: self._stands_in(actor) for actor in open_}

@@ -13,6 +13,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, Literal
 
+from pytest_gracekill import clock
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -79,10 +81,10 @@ class Choreography:
     def end(self, within: float) -> None:
         """Wait for what plays; whoever stands still is left behind, and told."""
         self.close()
-        deadline = time.monotonic() + within
+        deadline = clock.monotonic() + within
         while self._playing:
             thread, told = self._playing.popitem()
-            thread.join(max(deadline - time.monotonic(), 0.0))
+            thread.join(max(deadline - clock.monotonic(), 0.0))
             if thread.is_alive():
                 self.failed.append(f"{told} did not end")
 
@@ -117,17 +119,17 @@ class Choreography:
         thread = threading.Thread(target=play, name=actor, daemon=True)
         self._playing[thread] = told
         self.actors.add(actor)
-        began = time.monotonic_ns()
+        began = clock.monotonic_ns()
         thread.start()
         try:
             self._hold(thread)
         finally:
-            self.pauses.append((began, time.monotonic_ns()))
+            self.pauses.append((began, clock.monotonic_ns()))
 
     def _hold(self, thread: threading.Thread) -> None:
-        deadline = time.monotonic() + _ACT
+        deadline = clock.monotonic() + _ACT
         before: tuple[object, ...] | None = None
-        while thread.is_alive() and time.monotonic() < deadline:
+        while thread.is_alive() and clock.monotonic() < deadline:
             # the routine, too, would have to wait here, for one that a contender holds: only its
             # own locks are what the act cannot get, and the same twice since looks are not atomic
             chain = self._tracer.chain_to(self._routine, thread.ident)

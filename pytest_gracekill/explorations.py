@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from pytest_gracekill import settings, trial
+from pytest_gracekill import clock, settings, trial
 from pytest_gracekill.driving import ACTS
 from pytest_gracekill.errors import UsageError
 from pytest_gracekill.explore import exploring, token
@@ -52,7 +51,7 @@ class Asking:
         """The same as the search takes it."""
         left = None
         if self.deadline is not None:
-            left = max((self.deadline - time.monotonic()) * 0.8 - _KEPT, 0.1)
+            left = max((self.deadline - clock.monotonic()) * 0.8 - _KEPT, 0.1)
         value = self.replay.value
         return exploring.Asked(
             test=self.test,

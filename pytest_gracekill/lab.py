@@ -9,12 +9,11 @@ was.
 from __future__ import annotations
 
 import gc
-import time
 from contextlib import ExitStack, contextmanager
 from math import inf
 from typing import TYPE_CHECKING
 
-from pytest_gracekill import circumstances
+from pytest_gracekill import circumstances, clock
 from pytest_gracekill.aftermath import await_reuse, ends_by_itself
 from pytest_gracekill.calls import Callers, Seen
 from pytest_gracekill.child.launch import READY_WITHIN
@@ -62,6 +61,7 @@ def run(plan: Plan, underway: TrialUnderway | None = None) -> Report:
     :raises Exception: whatever the adapter's clean-up raised, when nothing else was wrong.
     """
     __tracebackhide__ = True
+    clock.check()
     with ExitStack() as stack:
         stack.enter_context(_without_collector())
         underway = underway or TrialUnderway()
@@ -211,7 +211,7 @@ class _Trial:
         who.note_end()
         who.choreograph()
         budget = self._budget()
-        latest = time.monotonic() + max(budget, self._allowed())
+        latest = clock.monotonic() + max(budget, self._allowed())
         callers = Callers(self._session, who, number=plan.callers, budget=budget, latest=latest)
         self._underway.begins("the routine runs", seconds=budget)
         self._underway.has(who.started_vm)
@@ -327,7 +327,7 @@ class _Trial:
         if self.plan.deadline is None:
             return inf
         # our verdict comes before pytest-timeout's: it ends the test, and we tell why
-        left = self.plan.deadline - time.monotonic()
+        left = self.plan.deadline - clock.monotonic()
         return max(left * 0.8 - 1.0, left / 2, 0.1)
 
     # -- after the call

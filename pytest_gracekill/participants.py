@@ -8,11 +8,11 @@ from __future__ import annotations
 import select
 import subprocess
 import threading
-import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from pytest_gracekill import clock
 from pytest_gracekill.child import lineage
 from pytest_gracekill.child.handle import spawn
 from pytest_gracekill.child.unstarted import Unstarted
@@ -199,7 +199,7 @@ class Participants:
     def _start_contenders(self) -> None:
         for contender in self.contenders:
             contender.start()
-        deadline = time.monotonic() + WARM_UP
+        deadline = clock.monotonic() + WARM_UP
         for contender in self.contenders:
             contender.wait_warm(deadline)
 
@@ -307,17 +307,17 @@ class Participants:
     def _stop_contenders(self) -> None:
         # one that is slow by itself has the time that it takes
         longest = max((contender.longest for contender in self.contenders), default=0.0)
-        stuck = stop_all(self.contenders, time.monotonic() + JOIN + min(longest, WARM_UP))
+        stuck = stop_all(self.contenders, clock.monotonic() + JOIN + min(longest, WARM_UP))
         if self.tracer is None:
             return
         self.tracer.stop()
-        deadline = time.monotonic() + JOIN
-        while stuck and time.monotonic() < deadline:
+        deadline = clock.monotonic() + JOIN
+        while stuck and clock.monotonic() < deadline:
             for lock in self.tracer.locks:
                 # only its owner can open an RLock
                 if not lock.reentrant and _is_lost(lock):
                     lock.release()
-            stuck = stop_all(stuck, time.monotonic() + 0.05)
+            stuck = stop_all(stuck, clock.monotonic() + 0.05)
 
 
 def _is_lost(lock: TracedLock) -> bool:

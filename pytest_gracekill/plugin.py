@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
-from pytest_gracekill import settings
+from pytest_gracekill import clock, settings
 from pytest_gracekill.conformance import cases
 from pytest_gracekill.errors import UsageError
 from pytest_gracekill.fixtures import (
@@ -170,7 +169,7 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 @pytest.hookimpl(tryfirst=True, optionalhook=True)
 def pytest_timeout_set_timer(item: pytest.Item, settings: pytest_timeout.Settings) -> None:
     """Note when pytest-timeout will fire, so that a trial's own budget ends before it."""
-    item.stash[DEADLINE] = time.monotonic() + settings.timeout
+    item.stash[DEADLINE] = clock.monotonic() + settings.timeout
 
 
 @pytest.hookimpl(wrapper=True)

@@ -11,9 +11,10 @@ from __future__ import annotations
 import os
 import sys
 import threading
-import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TextIO
+
+from pytest_gracekill import clock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -61,7 +62,7 @@ class ProgressLine:
             finally:
                 self._tells.pop()
             return
-        due = (time.monotonic() if since is None else since) + AFTER
+        due = (clock.monotonic() if since is None else since) + AFTER
         self._stop = threading.Event()
         ticker = threading.Thread(
             target=self._tick, args=(self._stop, due), name="gracekill:terminal-1", daemon=True
@@ -94,7 +95,7 @@ class ProgressLine:
         os.close(self._fd)
 
     def _tick(self, stop: threading.Event, due: float) -> None:
-        if stop.wait(max(due - time.monotonic(), 0.0)):
+        if stop.wait(max(due - clock.monotonic(), 0.0)):
             return
         with self._giving_way():
             # what is over within the next moment is not worth a line

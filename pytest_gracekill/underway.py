@@ -6,10 +6,10 @@ be a moment old.
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from pytest_gracekill import clock
 from pytest_gracekill.counted import counted
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class TrialUnderway:
     def begins(self, phase: str, *, seconds: float | None = None) -> None:
         """The next phase has begun; ``seconds`` are what it has at most."""
         self.phase = phase
-        self.until = None if seconds is None else time.monotonic() + seconds
+        self.until = None if seconds is None else clock.monotonic() + seconds
 
     def has(self, vm: FakeQemu | None) -> None:
         """The VM is there."""
@@ -78,7 +78,7 @@ class TrialUnderway:
                 done = min(flushed.blocks, vm.knobs.blocks)
                 told.append(f"flushed {done} of {vm.knobs.blocks} blocks")
         if self.until is not None:
-            told.append(f"cut off in {max(self.until - time.monotonic(), 0.0):.0f} s")
+            told.append(f"cut off in {max(self.until - clock.monotonic(), 0.0):.0f} s")
         return ", ".join(told)
 
 
@@ -86,7 +86,7 @@ class TrialUnderway:
 class SearchUnderway:
     """An exploration: schedules, how many a second, what is covered, how long it may last."""
 
-    began: float = field(default_factory=time.monotonic)
+    began: float = field(default_factory=clock.monotonic)
     _told: tuple[str, bool, int, int, float] = field(default=("", False, -1, 0, 0.0), init=False)
 
     def note(self, covered: Coverage, schedules: int, left: float) -> None:
@@ -94,11 +94,11 @@ class SearchUnderway:
         self._told = covered.clock, covered.complete, covered.bound, schedules, left
 
     def __str__(self) -> str:
-        clock, _, bound, schedules, left = self._told
-        if not clock:
+        mode, _, bound, schedules, left = self._told
+        if not mode:
             return "explores"
-        rate = schedules / max(time.monotonic() - self.began, 1e-3)
-        told = f"explores, clock {clock}, {schedules} schedules, {rate:.0f}/s"
+        rate = schedules / max(clock.monotonic() - self.began, 1e-3)
+        told = f"explores, clock {mode}, {schedules} schedules, {rate:.0f}/s"
         told += f", {max(left, 0.0):.0f} s left"
         # last: a narrow terminal cuts it off
         if bound >= 0:
@@ -119,7 +119,7 @@ class CasesUnderway:
         """A case begins."""
         self.case, self.of = case, of
         if self.began is None:
-            self.began = time.monotonic()
+            self.began = clock.monotonic()
 
     def __str__(self) -> str:
         return f"{self.done} of {self.of} cases done, {self.case}"

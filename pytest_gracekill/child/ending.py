@@ -16,6 +16,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pytest_gracekill import clock
+
 if TYPE_CHECKING:
     from .journal import Journal
     from .launch import Launched
@@ -92,7 +94,7 @@ class Ending:
 
     def _watch(self) -> None:
         _readable(self._pidfd, None)
-        self._seen_at = time.monotonic()
+        self._seen_at = clock.monotonic()
         self._status = self._look()
         self._done.set()
 
@@ -115,10 +117,10 @@ class Ending:
 
     def _status_of_ours(self) -> os.waitid_result | None:
         """The zombie's status, left where it is; a tracer of it has to have seen it before us."""
-        deadline = time.monotonic() + _NEWS
+        deadline = clock.monotonic() + _NEWS
         options = os.WEXITED | os.WNOHANG | os.WNOWAIT
         while (seen := os.waitid(os.P_PIDFD, self._pidfd, options)) is None:
-            if time.monotonic() > deadline:
+            if clock.monotonic() > deadline:
                 break
             time.sleep(0.001)
         return seen
@@ -127,7 +129,7 @@ class Ending:
         """Return what the reaper or wrapper says, if there is one that lives to say it."""
         if self._vm_is_ours or self._popen is None:
             return None
-        deadline = time.monotonic() + _NEWS
+        deadline = clock.monotonic() + _NEWS
         poll = select.poll()
         poll.register(self._news, select.POLLIN)
         poll.register(self._reaper, select.POLLIN)
@@ -138,7 +140,7 @@ class Ending:
                     return int(value), None
                 if word == b"signal":
                     return None, int(value)
-            ready = dict(poll.poll(max(0.0, deadline - time.monotonic()) * 1000))
+            ready = dict(poll.poll(max(0.0, deadline - clock.monotonic()) * 1000))
             if self._news not in ready:
                 return None  # it has ended without a word, or says nothing
             self._heard += os.read(self._news, 4096)

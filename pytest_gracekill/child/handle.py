@@ -7,8 +7,9 @@ import dataclasses
 import os
 import signal
 import subprocess
-import time
 from pathlib import Path
+
+from pytest_gracekill import clock
 
 from . import mark as marks
 from .disk import Disk
@@ -131,7 +132,7 @@ class FakeQemu:
         """
         if self._closed or os.getpid() != self._owner:
             return
-        deadline = time.monotonic() + GONE_WITHIN
+        deadline = clock.monotonic() + GONE_WITHIN
         struck: list[int] = []
         try:
             if self._process is not None and self._process.pid != self.pid:
@@ -142,22 +143,22 @@ class FakeQemu:
             # the VM first: those who reap it say how it ended, and leave no zombie
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
-            self._ending.wait(deadline - time.monotonic())
+            self._ending.wait(deadline - clock.monotonic())
             self._end_infrastructure(deadline)
             struck = [fd for pid in self.processes() if (fd := self._mark.strike(pid)) >= 0]
             self._mark.sweep()
-            if not self._mark.gone(deadline - time.monotonic()):
+            if not self._mark.gone(deadline - clock.monotonic()):
                 raise TimeoutError(
                     f"still there {GONE_WITHIN:g} s after SIGKILL: "
                     + ", ".join(f"pid {pid} ({marks.state(pid)})" for pid in self._mark.holders())
                 )
             for pidfd in struck:
-                marks.await_end(pidfd, deadline - time.monotonic())
+                marks.await_end(pidfd, deadline - clock.monotonic())
         finally:
             for pidfd in struck:
                 os.close(pidfd)
         if self._process is not None:
-            self._process.wait(max(0.1, deadline - time.monotonic()))
+            self._process.wait(max(0.1, deadline - clock.monotonic()))
 
     def attends(self, pid: int) -> bool:
         """Whether this is the process that reaps the VM in somebody else's place."""
@@ -176,7 +177,7 @@ class FakeQemu:
             if self.knobs.topology == "zombie" or self.knobs.reuse_pid:
                 process.send_signal(signal.SIGUSR1)  # no longer wait
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(max(0.1, min(2.0, deadline - time.monotonic())))
+            process.wait(max(0.1, min(2.0, deadline - clock.monotonic())))
 
     def close(self) -> None:
         """End the fake and everything of it, and give back all descriptors.

@@ -10,8 +10,9 @@ from __future__ import annotations
 import os
 import select
 import shutil
-import time
 from typing import TYPE_CHECKING
+
+from pytest_gracekill import clock
 
 from .mark import Mark
 
@@ -30,7 +31,7 @@ def start(directory: Path, lifetime: float, while_pidfd: int) -> None:
     if middle == 0:
         # twice, so that the fake has no child that it knows nothing of
         if os.fork() == 0:
-            _hold(directory, time.monotonic() + lifetime, while_pidfd, fake, telling)
+            _hold(directory, clock.monotonic() + lifetime, while_pidfd, fake, telling)
         os._exit(0)
     os.close(telling)
     os.waitpid(middle, 0)
@@ -69,7 +70,7 @@ def _first(deadline: float, *watched: tuple[int, int]) -> int:
         if fd >= 0:
             poll.register(fd, events)
     while True:
-        left = deadline - time.monotonic()
+        left = deadline - clock.monotonic()
         # poll() counts in an int of milliseconds
         events_seen = poll.poll(min(max(0.0, left), 86400.0) * 1000)
         if events_seen:

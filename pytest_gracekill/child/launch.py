@@ -7,12 +7,12 @@ import select
 import shutil
 import subprocess
 import tempfile
-import time
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_gracekill import clock
 from pytest_gracekill.errors import StartError, UnsupportedError, UsageError
 
 from . import disk, programfile
@@ -231,13 +231,13 @@ def _await(
     ready, directory = prepared.ready, prepared.directory
     pidfd = -1
     try:
-        deadline = time.monotonic() + READY_WITHIN
+        deadline = clock.monotonic() + READY_WITHIN
         poll = select.poll()
         poll.register(ready, select.POLLIN)
         poll.register(first, select.POLLIN)
         text, pid = b"", 0
         while True:
-            left = deadline - time.monotonic()
+            left = deadline - clock.monotonic()
             events = dict(poll.poll(max(0.0, left) * 1000))
             if ready in events:
                 text += os.read(ready, 4096)

@@ -17,6 +17,8 @@ import time
 import weakref
 from pathlib import Path
 
+from pytest_gracekill import clock
+
 _live: weakref.WeakSet[Mark] = weakref.WeakSet()
 
 
@@ -88,10 +90,10 @@ class Mark:
 
     def strike_all(self, timeout: float) -> None:
         """SIGKILL every holder by its pidfd, and wait for their ends."""
-        deadline = time.monotonic() + timeout
+        deadline = clock.monotonic() + timeout
         struck = [fd for pid in self.holders() if (fd := self.strike(pid)) >= 0]
         for pidfd in struck:
-            await_end(pidfd, deadline - time.monotonic())
+            await_end(pidfd, deadline - clock.monotonic())
             os.close(pidfd)
 
     def sweep(self) -> None:

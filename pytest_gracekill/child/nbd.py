@@ -25,10 +25,10 @@ import os
 import select
 import socket as sockets
 import threading
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
+from pytest_gracekill import clock
 from pytest_gracekill.errors import UsageError
 
 from . import nbd_wire as wire
@@ -121,12 +121,12 @@ class NbdServer:
         if self._closed:
             return
         os.eventfd_write(self._stop, 1)
-        deadline = time.monotonic() + timeout
+        deadline = clock.monotonic() + timeout
         with self._lock:
             self._closed = True
             threads = list(self._threads)
         for thread in threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
+            thread.join(max(0.0, deadline - clock.monotonic()))
             if thread.is_alive():
                 self._closed = False  # what it uses stays open
                 raise TimeoutError(f"{thread.name} is still there after {timeout:g} s")
@@ -198,7 +198,7 @@ class NbdServer:
             wire.reply(link, request, wire.EINVAL)
             return True
         error = wire.EIO
-        met = time.monotonic_ns()
+        met = clock.monotonic_ns()
         applied = False
         try:
             slow = self._hold(link, request)
@@ -210,14 +210,14 @@ class NbdServer:
                 offset=request.offset,
                 length=request.length,
                 met_ns=met,
-                done_ns=time.monotonic_ns(),
+                done_ns=clock.monotonic_ns(),
                 applied=applied,
             )
             self.served.append(served)
             self.on_served(served)
         wire.reply(link, request, error)
         if slow > 0:
-            self._pace.answered(time.monotonic())
+            self._pace.answered(clock.monotonic())
         return True
 
     def _hold(self, link: Link, request: Request) -> float:
@@ -228,7 +228,7 @@ class NbdServer:
         if request.fua:
             slow += self.flush_delay
         if slow > 0:
-            link.wait(until=self._pace.due(time.monotonic(), slow))
+            link.wait(until=self._pace.due(clock.monotonic(), slow))
         link.check()
         return slow
 
@@ -236,13 +236,13 @@ class NbdServer:
         """Stand before the gate until it lets through."""
         if self.gate.passes():
             return
-        since = time.monotonic()
+        since = clock.monotonic()
         try:
             link.wait(fd=self.gate.fileno())
             while not self.gate.passes():
                 link.wait(fd=self.gate.fileno())
         finally:
-            self.gate.stood += time.monotonic() - since
+            self.gate.stood += clock.monotonic() - since
 
     # -- the file
 

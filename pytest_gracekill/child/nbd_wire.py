@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import select
 import struct
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from pytest_gracekill import clock
 
 if TYPE_CHECKING:
     import socket
@@ -105,11 +106,11 @@ class Link:
         if fd >= 0:
             poll.register(fd, select.POLLIN)
         while True:
-            left = None if until is None else max(0.0, until - time.monotonic()) * 1000
+            left = None if until is None else max(0.0, until - clock.monotonic()) * 1000
             events = dict(poll.poll(left))
             if set(events) - {fd}:
                 raise HungUpError("hung up, or stopped")
-            if events or (until is not None and time.monotonic() >= until):
+            if events or (until is not None and clock.monotonic() >= until):
                 return
 
     def _poll(self, fd: int, event: int) -> None:

@@ -11,12 +11,12 @@ import os
 import select
 import socket
 import subprocess
-import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_gracekill import clock
 from pytest_gracekill.errors import StartError, UsageError
 
 from . import programfile, real_image, real_programs
@@ -70,7 +70,7 @@ def start(knobs: RealKnobs, directory: Path) -> Started:
     directory.mkdir(parents=True, exist_ok=True)
     if (directory / _NAME).exists():
         raise UsageError(f"{directory} has a QEMU already: each needs a directory of its own")
-    deadline = time.monotonic() + READY_WITHIN
+    deadline = clock.monotonic() + READY_WITHIN
     with ExitStack() as undo:
         try:
             started = _start(knobs, directory, program, deadline, undo)
@@ -213,7 +213,7 @@ def _told_pid(prepared: Prepared, first: int, deadline: float) -> tuple[int, int
     poll.register(first, select.POLLIN)
     text = b""
     while b"\n" not in text:
-        events = dict(poll.poll(max(0.0, deadline - time.monotonic()) * 1000))
+        events = dict(poll.poll(max(0.0, deadline - clock.monotonic()) * 1000))
         if ready in events:
             text += os.read(ready, 4096)
         elif first in events:

@@ -19,11 +19,11 @@ import select
 import shutil
 import socket
 import tempfile
-import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_gracekill import clock
 from pytest_gracekill.errors import StartError, UsageError
 
 from . import programfile, real_image, real_launch, real_programs
@@ -138,7 +138,7 @@ class _Managed:
             except Exception as error:
                 error.add_note(real_launch.account("its start has raised", self._dir))
                 raise
-            deadline = time.monotonic() + READY_WITHIN
+            deadline = clock.monotonic() + READY_WITHIN
             try:
                 pid, pidfd = self._started(prepared, deadline)
                 self._undo.callback(os.close, pidfd)
@@ -210,7 +210,7 @@ class _Managed:
         poll.register(prepared.ready, select.POLLIN)
         text = b""
         while b"\n" not in text:
-            if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+            if not poll.poll(max(0.0, deadline - clock.monotonic()) * 1000):
                 raise OSError(
                     f"nobody has run {self._dir / _NAME} with {self._sockets / 'nbd'} as a disk"
                     f" within {READY_WITHIN:g} s"
@@ -271,7 +271,7 @@ def _connected(listening: socket.socket, pidfd: int, deadline: float) -> socket.
     poll = select.poll()
     poll.register(listening, select.POLLIN)
     poll.register(pidfd, select.POLLIN)
-    events = dict(poll.poll(max(0.0, deadline - time.monotonic()) * 1000))
+    events = dict(poll.poll(max(0.0, deadline - clock.monotonic()) * 1000))
     if listening.fileno() in events:
         return listening.accept()[0]
     raise OSError("it has ended" if events else f"no monitor after {READY_WITHIN:g} s")

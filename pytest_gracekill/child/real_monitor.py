@@ -12,8 +12,9 @@ import itertools
 import json
 import socket
 import threading
-import time
 from typing import TYPE_CHECKING
+
+from pytest_gracekill import clock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -96,7 +97,7 @@ class Monitor:
     def _next(self, deadline: float | None) -> Message:
         while b"\n" not in self._text:
             if deadline is not None:
-                self._sock.settimeout(max(0.01, deadline - time.monotonic()))
+                self._sock.settimeout(max(0.01, deadline - clock.monotonic()))
             try:
                 part = self._sock.recv(65536)
             except TimeoutError:

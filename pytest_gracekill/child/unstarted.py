@@ -12,9 +12,9 @@ import os
 import select
 import shlex
 import threading
-import time
 from typing import TYPE_CHECKING, NoReturn, Protocol
 
+from pytest_gracekill import clock
 from pytest_gracekill.errors import StartError, UsageError
 
 from . import mark as marks
@@ -136,10 +136,10 @@ class Unstarted:
 
     def wait_ready(self, timeout: float) -> None:
         __tracebackhide__ = True
-        deadline = time.monotonic() + timeout
+        deadline = clock.monotonic() + timeout
         with self._news:
             while self.vm is None:
-                left = deadline - time.monotonic()
+                left = deadline - clock.monotonic()
                 if left <= 0:
                     raise StartError(account(f"was not ready after {timeout:g} s", self._folder))
                 if self.starts and self._gone():

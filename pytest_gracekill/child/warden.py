@@ -11,10 +11,10 @@ import os
 import select
 import shlex
 import subprocess
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_gracekill import clock
 from pytest_gracekill.errors import StartError
 
 from . import programfile
@@ -70,7 +70,7 @@ class Guarded:
         return f"<Guarded {self.output.stem}: {'runs' if self.code is None else self.code}>"
 
     def _await_begin(self, command: Sequence[str]) -> None:
-        deadline = time.monotonic() + _STARTS_WITHIN
+        deadline = clock.monotonic() + _STARTS_WITHIN
         while not self._began:
             if not self._hear(deadline):
                 raise StartError(f"{shlex.join(command)}: not begun after {_STARTS_WITHIN:g} s")
@@ -85,7 +85,7 @@ class Guarded:
         :param timeout: in seconds.
         :raises TimeoutError: it still runs.
         """
-        deadline = time.monotonic() + timeout
+        deadline = clock.monotonic() + timeout
         while self.code is None:
             if not self._hear(deadline):
                 raise TimeoutError(f"{self.output.stem} still runs after {timeout:g} s")
@@ -94,7 +94,7 @@ class Guarded:
     @property
     def ended(self) -> bool:
         """Whether the command itself has ended; what it has left behind may run on."""
-        self._hear(time.monotonic())
+        self._hear(clock.monotonic())
         return self.code is not None
 
     def tail(self) -> str:
@@ -119,7 +119,7 @@ class Guarded:
             with contextlib.suppress(FileNotFoundError):
                 self._mark.path.unlink()
             if self._warden.stdout is not None and not self._warden.stdout.closed:
-                self._hear(time.monotonic())
+                self._hear(clock.monotonic())
                 self._warden.stdout.close()
 
     def _hear(self, deadline: float) -> bool:
@@ -130,7 +130,7 @@ class Guarded:
         fd = self._warden.stdout.fileno()
         poll = select.poll()
         poll.register(fd, select.POLLIN)
-        if not poll.poll(max(deadline - time.monotonic(), 0.0) * 1000):
+        if not poll.poll(max(deadline - clock.monotonic(), 0.0) * 1000):
             return False
         heard = os.read(fd, 4096)
         if not heard and self.code is None:

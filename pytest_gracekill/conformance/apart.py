@@ -12,7 +12,6 @@ import os
 import pickle
 import select
 import signal
-import time
 import traceback
 import warnings
 from contextlib import suppress
@@ -20,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from pytest_gracekill import clock
 from pytest_gracekill.child.mark import Mark
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def perform(
             _work(work, prepare, str(mark.path), writing)
         os.close(writing)
         writing = -1
-        answer = _read(reading, time.monotonic() + within)
+        answer = _read(reading, clock.monotonic() + within)
         mark.sweep()
         status = os.waitpid(pid, 0)[1]
     finally:
@@ -112,7 +112,7 @@ def _read(reading: int, deadline: float) -> bytes:
     poll = select.poll()
     poll.register(reading, select.POLLIN)
     parts: list[bytes] = []
-    while poll.poll(max(deadline - time.monotonic(), 0.0) * 1000):
+    while poll.poll(max(deadline - clock.monotonic(), 0.0) * 1000):
         part = os.read(reading, 65536)
         if not part:
             return b"".join(parts)

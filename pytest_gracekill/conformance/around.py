@@ -10,6 +10,7 @@ import subprocess
 import time
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from pytest_gracekill import clock
 from pytest_gracekill.child.mark import state
 from pytest_gracekill.routine.adapt import form_of
 
@@ -120,8 +121,8 @@ def _die(child: Child) -> None:
     pid = child.pid
     # by a command: a signal from here would count as the routine's
     subprocess.run(["kill", "-KILL", str(pid)], check=True)
-    deadline = time.monotonic() + _DEAD_WITHIN
+    deadline = clock.monotonic() + _DEAD_WITHIN
     while state(pid) not in ("", "Z"):
-        if time.monotonic() > deadline:
+        if clock.monotonic() > deadline:
             raise TimeoutError(f"pid {pid} is there {_DEAD_WITHIN:g} s after SIGKILL")
         time.sleep(0.005)

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
+from pytest_gracekill import clock
 from pytest_gracekill.aftermath import vm_ends
 from pytest_gracekill.child import lineage
 from pytest_gracekill.child.handle import FakeQemu, spawn
@@ -158,12 +158,12 @@ class Fleet:
     def stop(self, budget: float) -> Outcome:
         """Stop all at once; whoever has not returned after ``budget`` seconds is cut off."""
         with SignalRecorder(self._whose, History()) as recorder:
-            started = time.monotonic()
+            started = clock.monotonic()
             if self._vessels[0].session.asynchronous:
                 hung = self._in_loop(budget)
             else:
                 hung = self._in_threads(started + budget)
-            elapsed = time.monotonic() - started
+            elapsed = clock.monotonic() - started
         fates = tuple(self._fates(recorder.sent))
         return Outcome(elapsed=elapsed, needed=self._knobs.flush_total, hung=hung, fates=fates)
 
@@ -213,7 +213,7 @@ class Fleet:
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(max(deadline - time.monotonic(), 0.0))
+            thread.join(max(deadline - clock.monotonic(), 0.0))
         hung = any(thread.is_alive() for thread in threads)
         if hung:
             self._free()

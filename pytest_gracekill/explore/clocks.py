@@ -38,12 +38,14 @@ def replacements() -> Iterator[tuple[object, object]]:
 
     yield real_sleep, sleep
     for function in (time.monotonic, time.time, time.perf_counter):
-        yield function, _seconds(function)
+        yield function, seconds_of(function)
     for function_ns in (time.monotonic_ns, time.time_ns, time.perf_counter_ns):
-        yield function_ns, _nanoseconds(function_ns)
+        yield function_ns, _nanoseconds_of(function_ns)
 
 
-def _seconds(real: Callable[[], float]) -> Callable[[], float]:
+def seconds_of(real: Callable[[], float]) -> Callable[[], float]:
+    """The virtual clock for tasks, the real one for every other thread."""
+
     def clock() -> float:
         task = current()
         return real() if task is None else task.run.read_clock(task) / 1e9
@@ -51,7 +53,7 @@ def _seconds(real: Callable[[], float]) -> Callable[[], float]:
     return clock
 
 
-def _nanoseconds(real: Callable[[], int]) -> Callable[[], int]:
+def _nanoseconds_of(real: Callable[[], int]) -> Callable[[], int]:
     def clock() -> int:
         task = current()
         return real() if task is None else task.run.read_clock(task)

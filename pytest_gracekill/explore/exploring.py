@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
+from pytest_gracekill import clock
 from pytest_gracekill.circumstances import with_schedule
 from pytest_gracekill.counted import counted
 from pytest_gracekill.errors import UsageError
@@ -114,7 +114,7 @@ def explore(
         seconds=seconds,
         seed=limits.seed,
         everything=limits.all_failures,
-        on_progress=_until_the_end(asked.on_progress, time.monotonic() + seconds),
+        on_progress=_until_the_end(asked.on_progress, clock.monotonic() + seconds),
     )
     with named.simulated():
         if asked.replay is not None and asked.replay.number == asked.number:
@@ -135,7 +135,7 @@ def _until_the_end(
     if on_progress is None:
         return None
     tell = on_progress  # it is not None where it is called
-    return lambda covered, schedules, _: tell(covered, schedules, end - time.monotonic())
+    return lambda covered, schedules, _: tell(covered, schedules, end - clock.monotonic())
 
 
 def _exploration(

@@ -12,11 +12,11 @@ from __future__ import annotations
 import _thread
 import gc
 import itertools
-import time
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from pytest_gracekill import clock
 from pytest_gracekill.errors import UsageError
 from pytest_gracekill.explore.bounded import Bounded
 from pytest_gracekill.explore.chance import Pct, Pos, RandomWalk
@@ -61,7 +61,7 @@ _WATCHED = 12
 #: One exploration at a time in a process: names are replaced for all of it.
 _BUSY = _thread.allocate_lock()
 
-_monotonic = time.monotonic
+_monotonic = clock.monotonic
 
 
 @dataclass(slots=True)

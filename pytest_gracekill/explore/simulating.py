@@ -13,6 +13,7 @@ import sys
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
+from pytest_gracekill import clock
 from pytest_gracekill.explore import (
     barriers,
     clocks,
@@ -28,6 +29,7 @@ from pytest_gracekill.witness.bindings import replaced
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from types import ModuleType
 
 #: Who keeps the real ones: our own package where it has bound them by name, and imports, whose
 #: locks concern nobody, and which are needed in the first schedule only.
@@ -50,6 +52,8 @@ def simulated() -> Iterator[None]:
     with ExitStack() as stack:
         stack.callback(threads.forget_in_executors)
         stack.enter_context(replaced(pairs, but=_REAL))
+        # what the built-in routine reads; our own modules that need the real one have bound it
+        stack.enter_context(_attribute(clock, "monotonic", clocks.seconds_of(clock.monotonic)))
         for kind, name, ours in (
             *conditions.methods(),
             *events.methods(),
@@ -59,18 +63,18 @@ def simulated() -> Iterator[None]:
             *queues.methods(),
             *objects.methods(),
         ):
-            stack.enter_context(_method(kind, name, ours))
+            stack.enter_context(_attribute(kind, name, ours))
         yield
 
 
 @contextmanager
-def _method(kind: type, name: str, ours: object) -> Iterator[None]:
-    real = vars(kind)[name]
-    setattr(kind, name, ours)
+def _attribute(owner: type | ModuleType, name: str, ours: object) -> Iterator[None]:
+    real = vars(owner)[name]
+    setattr(owner, name, ours)
     try:
         yield
     finally:
-        setattr(kind, name, real)
+        setattr(owner, name, real)
 
 
 @contextmanager

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
+
+from pytest_gracekill import clock
 
 if TYPE_CHECKING:
     import threading
@@ -26,7 +27,7 @@ AT_ALL = 60.0
 #: So many looks at least: this process may have been stopped as well.
 _LOOKS = 3
 
-_monotonic = time.monotonic
+_monotonic = clock.monotonic
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 

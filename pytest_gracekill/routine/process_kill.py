@@ -8,9 +8,9 @@ pidfd; what becomes of the domain meanwhile is none of this call's business.
 from __future__ import annotations
 
 import errno
-import time
 from typing import TYPE_CHECKING
 
+from pytest_gracekill import clock
 from pytest_gracekill.errors import UsageError
 from pytest_gracekill.routine.flags import KillFlags, parse_flags
 from pytest_gracekill.routine.interrupt import Interrupts
@@ -38,13 +38,13 @@ def process_kill(
     caller's own: it may be the last one when this returns. The same locks are held at the return.
     ``driver=None``: there is no driver lock. ``NOWAIT`` needs the domain's lock only.
     """
-    started = time.monotonic()
+    started = clock.monotonic()
     wanted = parse_flags(flags)
     if not isinstance(policy, KillPolicy):
         raise UsageError(f"policy={policy!r} cannot be used: it has to be a KillPolicy")
     incarnation = domain.incarnation
     if incarnation is None:
-        return KillResult(ok=True, dead=True, elapsed=time.monotonic() - started)
+        return KillResult(ok=True, dead=True, elapsed=clock.monotonic() - started)
     tenure = Tenure(driver.lock if driver is not None else None, domain.lock, policy.drop)
     if not wanted & KillFlags.NOWAIT:
         tenure.check_held()
@@ -103,6 +103,6 @@ def _result(
         dead=dead,
         signal=ended_by if dead else None,
         errno=failure,
-        elapsed=time.monotonic() - started,
+        elapsed=clock.monotonic() - started,
         sent=tuple(signal.signum for signal in sent),
     )

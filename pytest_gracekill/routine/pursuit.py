@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pytest_gracekill import clock
 from pytest_gracekill.routine.target import SIGKILL
 
 if TYPE_CHECKING:
@@ -91,9 +92,9 @@ def wait_for_end(pursuit: Pursuit, policy: KillPolicy, *, force: bool) -> bool:
 def _look(pursuit: Pursuit, policy: KillPolicy, seconds: float) -> bool:
     if policy.wait == "pidfd":
         return pursuit.ended(seconds)
-    deadline = time.monotonic() + seconds
+    deadline = clock.monotonic() + seconds
     while not pursuit.ended():
-        remaining = deadline - time.monotonic()
+        remaining = deadline - clock.monotonic()
         if remaining <= 0:  # the look above was the last one, after the last sleep
             return False
         pursuit.pause(min(policy.poll, remaining))

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import time
 from types import FrameType
 from typing import TYPE_CHECKING, cast
 
+from pytest_gracekill import clock
 from pytest_gracekill.child.launch import READY_WITHIN
 from pytest_gracekill.child.unstarted import SHOWS_WITHIN
 from pytest_gracekill.errors import StartError, UsageError
@@ -137,12 +137,12 @@ class Session:
             self._needs_a_loop()
 
     def _ready(self, unstarted: Unstarted) -> None:
-        deadline = time.monotonic() + SHOWS_WITHIN
+        deadline = clock.monotonic() + SHOWS_WITHIN
         while not unstarted.wait_started(0.05):
             failed = None if self._command is None else self._command.failed_start()
             if failed is not None:
                 raise failed
-            if time.monotonic() > deadline:
+            if clock.monotonic() > deadline:
                 raise self.never_started()
         try:
             unstarted.ready_vm(READY_WITHIN)

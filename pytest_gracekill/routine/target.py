@@ -16,6 +16,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Protocol
 
+from pytest_gracekill import clock
 from pytest_gracekill.routine.incarnation import start_time
 
 if TYPE_CHECKING:
@@ -82,10 +83,10 @@ class PidfdTarget:
     def ended(self, timeout: float) -> bool:
         poller = select.poll()
         poller.register(self._fd, select.POLLIN)
-        deadline = time.monotonic() + timeout
+        deadline = clock.monotonic() + timeout
         remaining = timeout
         while not poller.poll(max(min(remaining, _LONGEST_POLL), 0.0) * 1000):
-            remaining = deadline - time.monotonic()
+            remaining = deadline - clock.monotonic()
             if remaining <= 0:
                 return bool(poller.poll(0))
         return True
@@ -127,9 +128,9 @@ class PsutilTarget:
             raise _as_os_error(error) from error
 
     def ended(self, timeout: float) -> bool:
-        deadline = time.monotonic() + timeout
+        deadline = clock.monotonic() + timeout
         while not self._ended_now():
-            remaining = deadline - time.monotonic()
+            remaining = deadline - clock.monotonic()
             if remaining <= 0:
                 return False
             time.sleep(min(self._PAUSE, remaining))

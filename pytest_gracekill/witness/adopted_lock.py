@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
-from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 
+from pytest_gracekill.clock import monotonic_ns
 from pytest_gracekill.witness.sites import frames_by_thread
 from pytest_gracekill.witness.traced_lock import TracedLock, TracedRLock
 

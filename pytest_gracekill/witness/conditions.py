@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import threading
 from contextlib import suppress
-from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, cast
 
+from pytest_gracekill.clock import monotonic_ns
 from pytest_gracekill.witness.dead_end import (
     LOOK,
     NotifierGone,

@@ -10,6 +10,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from pytest_gracekill import clock
 from pytest_gracekill.witness.locks import DeadlockDetected
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ class Contender:
 
     def wait_warm(self, deadline: float) -> bool:
         """Wait until it has a pace of its own or has ended; False when the deadline came first."""
-        return self._warm.wait(max(deadline - time.monotonic(), 0.0))
+        return self._warm.wait(max(deadline - clock.monotonic(), 0.0))
 
     def ask_to_stop(self) -> None:
         """It ends after the operation that it is in."""
@@ -95,27 +96,27 @@ class Contender:
         """Wait for its end; False when the deadline came first."""
         if self._thread.ident is None:
             return True  # the trial has ended before it was started
-        self._thread.join(max(deadline - time.monotonic(), 0.0))
+        self._thread.join(max(deadline - clock.monotonic(), 0.0))
         if self.current is not None and self.alive:
             # it stands in an operation: what it has suffered so far counts
-            self.spans.append((self.current, time.monotonic_ns()))
+            self.spans.append((self.current, clock.monotonic_ns()))
         return not self.alive
 
     def _run(self) -> None:
         spans, operation, stopping = self.spans, self._operation, self._stopping
         try:
             while not stopping.is_set():
-                self.current = started = time.monotonic_ns()
+                self.current = started = clock.monotonic_ns()
                 operation()
                 self.current = None
-                spans.append((started, time.monotonic_ns()))
+                spans.append((started, clock.monotonic_ns()))
                 if len(spans) == WARM_UP or spans[-1][1] - spans[0][0] > WARM_UP_SECONDS * 1e9:
                     self._warm.set()
                 time.sleep(THINK)
         except DeadlockDetected as found:
             self.error = found
         except BaseException as error:  # noqa: BLE001 - whatever the user's callable raises is evidence
-            self.error, self.raised_ns = error, time.monotonic_ns()
+            self.error, self.raised_ns = error, clock.monotonic_ns()
             self._history.record("raised", self.actor, error=f"{type(error).__name__}: {error}")
             self._warm.set()
             if self._at_raise is not None:

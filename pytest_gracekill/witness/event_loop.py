@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from pytest_gracekill import clock
 from pytest_gracekill.witness.contenders import THINK, WARM_UP, WARM_UP_SECONDS
 from pytest_gracekill.witness.sites import current_stack
 from pytest_gracekill.witness.watchdog import CutOff
@@ -79,17 +79,17 @@ class LoopContender:
         """Repeat the operation until `stop` or an error."""
         try:
             while not self._stopping:
-                self.current = started = time.monotonic_ns()
+                self.current = started = clock.monotonic_ns()
                 await self._operation()
                 self.current = None
-                self.spans.append((started, time.monotonic_ns()))
+                self.spans.append((started, clock.monotonic_ns()))
                 self._look_whether_warm()
                 if self._think:
                     await asyncio.sleep(self._think)
         except (CutOff, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError):
             raise  # not the operation's own
         except BaseException as error:  # noqa: BLE001 - whatever it raises is evidence
-            self.error, self.raised_ns = error, time.monotonic_ns()
+            self.error, self.raised_ns = error, clock.monotonic_ns()
             self.current = None
             self._history.record("raised", self.actor, error=f"{type(error).__name__}: {error}")
         finally:
@@ -106,7 +106,7 @@ class LoopContender:
     def note_unfinished(self) -> None:
         """Put the operation that it is in on record, as far as it got."""
         if self.current is not None:
-            self.spans.append((self.current, time.monotonic_ns()))
+            self.spans.append((self.current, clock.monotonic_ns()))
             self.current = None
 
     def _look_whether_warm(self) -> None:
@@ -189,8 +189,8 @@ def watched(contenders: Sequence[LoopContender]) -> Iterator[None]:
         longest, seen = int(_LATE * 1e9), 0
         while not over.wait(_BETWEEN_LOOKS):
             for beat in beats:
-                since = beat.current or time.monotonic_ns()
-                late = time.monotonic_ns() - since
+                since = beat.current or clock.monotonic_ns()
+                late = clock.monotonic_ns() - since
                 if late <= longest:
                     continue
                 longest = late

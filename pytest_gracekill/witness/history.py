@@ -4,7 +4,7 @@ Traced locks append raw tuples to plain lists, everybody else calls `record`. `l
 atomic under the GIL, so no lock is needed, and none may be: a signal handler or a finalizer
 may record while its own thread is recording. Raw tuples are turned into records only when read.
 
-The clock is `time.monotonic_ns`: CLOCK_MONOTONIC on Linux, the same for all processes. The actor
+The clock is `clock.monotonic_ns`: CLOCK_MONOTONIC on Linux, the same for all processes. The actor
 of a lock event is the name that the thread had when it first used a traced lock.
 """
 
@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from time import monotonic_ns
 from typing import TYPE_CHECKING, TypeAlias
 
+from pytest_gracekill.clock import monotonic_ns
 from pytest_gracekill.witness.sites import Frame, Site, current_stack, frames_of
 
 if TYPE_CHECKING:

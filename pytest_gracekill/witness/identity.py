@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
-from time import monotonic_ns
 from typing import TYPE_CHECKING
 
+from pytest_gracekill.clock import monotonic_ns
 from pytest_gracekill.witness.history import Frame, current_stack
 
 if TYPE_CHECKING:

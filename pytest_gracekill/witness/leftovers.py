@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 import select
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from pytest_gracekill import clock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -55,7 +56,7 @@ def look(
 
     ``holds`` are pairs of a description ("the disk is locked") and a question.
     """
-    deadline = time.monotonic() + SETTLE
+    deadline = clock.monotonic() + SETTLE
     orphans = [orphan for orphan in processes() if not _ended(orphan.pid, deadline)]
     # processes that died meanwhile have let go of what they held
     return Leftovers(
@@ -73,6 +74,6 @@ def _ended(pid: int, deadline: float) -> bool:
     try:
         poll = select.poll()
         poll.register(fd, select.POLLIN)
-        return bool(poll.poll(max(deadline - time.monotonic(), 0.0) * 1000))
+        return bool(poll.poll(max(deadline - clock.monotonic(), 0.0) * 1000))
     finally:
         os.close(fd)

@@ -17,9 +17,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import combinations, islice, pairwise, product
-from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
+from pytest_gracekill.clock import monotonic_ns
 from pytest_gracekill.witness.sites import Frame, Site, frames_of
 
 if TYPE_CHECKING:

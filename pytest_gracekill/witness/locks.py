@@ -10,9 +10,9 @@ is meant goes by its identity, a name is taken at its first use.
 from __future__ import annotations
 
 import threading
-from time import monotonic_ns
 from typing import TYPE_CHECKING
 
+from pytest_gracekill.clock import monotonic_ns
 from pytest_gracekill.witness.class_order import class_cycles
 from pytest_gracekill.witness.conditions import TracedCondition
 from pytest_gracekill.witness.history import History

@@ -14,12 +14,12 @@ import os
 import signal
 import sys
 import threading
-import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from pytest_gracekill import clock
 from pytest_gracekill.witness.bindings import replaced
 from pytest_gracekill.witness.history import Frame, current_stack
 
@@ -133,7 +133,7 @@ class SignalRecorder:
                 send(where, signum, *more)
                 return
             target, is_vm, allowed = target_of(where, int(signum))
-            at_ns = time.monotonic_ns()
+            at_ns = clock.monotonic_ns()
             failure: OSError | None = None
             if allowed:
                 try:

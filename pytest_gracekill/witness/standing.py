@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import linecache
 import time
-from time import monotonic_ns
 from typing import TYPE_CHECKING
+
+from pytest_gracekill.clock import monotonic_ns
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -21,9 +21,9 @@ import threading
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from time import monotonic_ns
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
+from pytest_gracekill.clock import monotonic_ns
 from pytest_gracekill.witness.dead_end import LOOK, PATIENCE, OwnerEnded, has_ended
 from pytest_gracekill.witness.sites import calling_site, current_stack, frames_of
 from pytest_gracekill.witness.wait_graph import (

@@ -17,9 +17,9 @@ from __future__ import annotations
 import threading
 import weakref
 from dataclasses import dataclass
-from time import monotonic_ns
 from typing import TYPE_CHECKING, NamedTuple
 
+from pytest_gracekill.clock import monotonic_ns
 from pytest_gracekill.counted import counted
 from pytest_gracekill.witness.sites import Frame, current_stack, frames_of
 

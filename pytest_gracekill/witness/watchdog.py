@@ -11,10 +11,10 @@ import ctypes
 import signal
 import sys
 import threading
-import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
+from pytest_gracekill import clock
 from pytest_gracekill.witness.sites import current_stack, frame_of
 from pytest_gracekill.witness.standing import LOOK
 
@@ -137,8 +137,8 @@ class Watchdog:
     def _ends_within(self, seconds: float) -> bool:
         if self._look is None:
             return self._done.wait(seconds)
-        end = time.monotonic() + seconds
-        while (left := end - time.monotonic()) > 0:
+        end = clock.monotonic() + seconds
+        while (left := end - clock.monotonic()) > 0:
             if self._done.wait(min(left, LOOK)):
                 return True
             self._look()

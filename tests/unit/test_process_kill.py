@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
+from pytest_gracekill import clock
 from pytest_gracekill.errors import UsageError
 from pytest_gracekill.routine import target as target_module
 from pytest_gracekill.routine.flags import KillFlags
@@ -503,7 +504,7 @@ def test_poll_takes_a_last_look_after_its_last_sleep(
             scene.vm.kill_and_reap()
 
     sleeps = with_fake_sleep(monkeypatch, scene.events, step)
-    monkeypatch.setattr(time, "monotonic", lambda: now)
+    monkeypatch.setattr(clock, "monotonic", lambda: now)
     result = scene.kill(0, policy=KillPolicy(grace=0.3, reap=0.2, wait="poll"))
     monkeypatch.undo()
     assert (result.ok, result.dead) == (True, True)
@@ -521,7 +522,7 @@ def test_poll_keeps_its_deadline_when_sleeps_are_late(
         now += 3.0
 
     sleeps = with_fake_sleep(monkeypatch, scene.events, step)
-    monkeypatch.setattr(time, "monotonic", lambda: now)
+    monkeypatch.setattr(clock, "monotonic", lambda: now)
     result = scene.kill(0, policy=KillPolicy(wait="poll"))
     monkeypatch.undo()
     assert result.dead is False
@@ -843,7 +844,7 @@ def test_an_end_that_comes_with_the_deadline_is_seen(
 
     with monkeypatch.context() as patch:
         patch.setattr(target_module, "_LONGEST_POLL", 0.0)
-        patch.setattr(time, "monotonic", late)
+        patch.setattr(clock, "monotonic", late)
         ended = target.ended(1.0)
     target.close()
     assert ended

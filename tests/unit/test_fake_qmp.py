@@ -450,6 +450,81 @@ def test_a_stopped_guest_heeds_the_power_button_when_it_goes_on(
     assert machine.wait(WITHIN).code == 0
 
 
+def test_the_journal_says_whether_the_guest_sees_the_button(fake: Spawn, connect: Connect) -> None:
+    machine = fake(flush_time=0)
+    client = connect(machine).negotiate()
+    client.send(b'{"execute":"stop"}{"execute":"system_powerdown"}')
+    assert client.lines(4)[2:] == [event("POWERDOWN"), DONE]
+    pressed = machine.journal.last("powerdown")
+    assert pressed is not None
+    assert dict(pressed.fields) == {"heard": False, "status": "paused"}
+    client.send(b'{"execute":"system_reset"}{"execute":"cont"}')
+    client.rest()
+    assert dict(request(machine).fields) == {"command": "system_powerdown"}
+    other = fake(flush_time=0)
+    connect(other).negotiate().send(b'{"execute":"system_powerdown"}')
+    assert other.wait(WITHIN).code == 0
+    pressed = other.journal.last("powerdown")
+    assert pressed is not None
+    assert dict(pressed.fields) == {"heard": True, "status": "running"}
+
+
+def rejected(fake: FakeQemu) -> list[dict[str, object]]:
+    return [dict(entry.fields) for entry in fake.journal.entries() if entry.event == "qmp_error"]
+
+
+REJECTIONS = {
+    b"quit\n": ("quit\\n", "JSON parse error, invalid keyword 'quit'", "GenericError"),
+    b'\x1b[2J"\n': (
+        '\\x1b[2J"\\n',
+        "JSON parse error, stray '\\x1b'",
+        "GenericError",
+    ),
+    b'{"execute": "nope"}': (
+        '{"execute": "nope"}',
+        "The command nope has not been found",
+        "CommandNotFound",
+    ),
+    b'{"execute":"human-monitor-command","arguments":{"command-line":"powerdown"}}': (
+        "powerdown",
+        "unknown command: 'powerdown'",
+        "HumanMonitor",
+    ),
+}
+
+
+@pytest.mark.parametrize("sent", list(REJECTIONS))
+def test_what_the_monitor_rejects_is_journalled(fake: Spawn, connect: Connect, sent: bytes) -> None:
+    machine = fake()
+    client = connect(machine).negotiate()
+    client.send(sent)
+    client.line()
+    first, *_ = rejected(machine)
+    assert (first["said"], first["error"], first["error_class"]) == REJECTIONS[sent]
+    assert not {"qmp", "signal"} & set(events(machine))
+
+
+def test_a_command_before_the_negotiation_is_journalled(fake: Spawn, connect: Connect) -> None:
+    machine = fake()
+    client = connect(machine)
+    assert client.line() == GREETING
+    client.send(b'{"execute":"quit"}')
+    assert client.line() == NOT_YET
+    said = "Expecting capabilities negotiation with 'qmp_capabilities'"
+    assert rejected(machine) == [
+        {"said": '{"execute": "quit"}', "error": said, "error_class": "CommandNotFound"}
+    ]
+
+
+def test_what_is_long_is_journalled_in_short(fake: Spawn, connect: Connect) -> None:
+    machine = fake()
+    client = connect(machine).negotiate()
+    client.send(b'{"execute": "' + b"x" * 5000 + b'"}')
+    assert "has not been found" in client.line()
+    (entry,) = rejected(machine)
+    assert entry["said"] == '{"execute": "' + "x" * 187 + "..."
+
+
 @pytest.mark.parametrize(
     ("line", "answered"),
     [("quit", True), ("q", True), ("system_powerdown", False)],

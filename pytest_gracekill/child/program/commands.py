@@ -74,7 +74,7 @@ def _system_reset(vm: Vm) -> "Json | Later":
 
 def _system_powerdown(vm: Vm) -> "Json | Later":
     vm.event("POWERDOWN")
-    vm.button_pressed = vm.status != "shutdown"
+    vm.press_button()
     return vm.heed() or {}
 
 
@@ -181,7 +181,9 @@ def _human(vm: Vm, arguments: "dict[str, Json]") -> "Json | Later":
         case [word] if word in HUMAN:
             return _said(vm, HUMAN[word])
     unknown = " ".join(words[:2]) if words[0] == "info" else words[0]
-    return f"unknown command: '{unknown}'\r\n"
+    answer = f"unknown command: '{unknown}'"
+    vm.rejected(line, answer, "HumanMonitor")
+    return f"{answer}\r\n"
 
 
 def _said(vm: Vm, name: str) -> "Json | Later":

@@ -173,7 +173,7 @@ class Machine:
         if self._control is not None:
             self._control.watch(self._waited)
         if waited:
-            self.record.write("handlers")
+            self.record.write("handlers", signals=waited)
 
     # -- signals
 

@@ -6,6 +6,7 @@ may give commands, and is told of events from then on.
 
 from .commands import VERSION, known, perform
 from .qmp_json import Malformed, Reader, encode
+from .record import LONGEST
 from .runstate import Fault, Later
 
 TYPE_CHECKING = False
@@ -26,6 +27,7 @@ class Session:
         self._vm = vm
         self._indent = "" if line.chardev.pretty else None
         self._reader = Reader()
+        self._heard = b""  # the first bytes of what the reader has not finished with
         self._negotiated = self._out_of_band = False
         line.frontend = self
 
@@ -36,6 +38,7 @@ class Session:
         self._say({"QMP": {"version": VERSION, "capabilities": ["oob"]}})
 
     def heard(self, data: bytes) -> None:
+        self._heard = ((b"" if self._reader.idle else self._heard) + data)[: LONGEST + 1]
         self._reader.feed(data)
 
     def closed(self) -> None:
@@ -64,6 +67,11 @@ class Session:
         try:
             done = self._execute(_object(message, named))
         except Fault as fault:
+            if isinstance(message, Malformed):
+                said = self._heard.decode(errors="backslashreplace")
+            else:
+                said = encode(message)
+            self._vm.rejected(said, str(fault), fault.kind)
             self._say(named | {"error": {"class": fault.kind, "desc": str(fault)}})
             return None
         if isinstance(done, Later):

@@ -65,6 +65,11 @@ class Reader:
         self._braces = self._brackets = 0
         self._recovers = False
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing of an unfinished message is held."""
+        return not self._text and not self._tokens
+
     def feed(self, data: bytes) -> None:
         self._text += data
 

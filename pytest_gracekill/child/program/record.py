@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     Value = int | str | Sequence[int] | Sequence[Sequence[int]]
 
 
+LONGEST = 200  # characters of a text from outside; the rest says no more
+
+
 class Record:
     """An open journal; several processes of one fake may write to the same file."""
 
@@ -30,9 +33,20 @@ class Record:
         os.close(self._fd)
 
 
+def printable(text: str) -> str:
+    """Return text from outside in printable ASCII, shortened to 200 characters."""
+    shown = "".join(
+        each if " " <= each <= "~" else each.encode("unicode_escape").decode()
+        for each in text[: LONGEST + 1]
+    )
+    return shown if len(shown) <= LONGEST else shown[:LONGEST] + "..."
+
+
 def _json(value: "Value") -> str:
-    if isinstance(value, str):  # only words of our own: nothing in them needs an escape
-        return f'"{value}"'
+    if isinstance(value, str):
+        # printable ASCII: words of our own, or what `printable` has returned
+        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+        return f'"{escaped}"'
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int):

@@ -13,6 +13,8 @@ not modelled, so that every way to stop a VM is a test of the wait behind it.
 
 from time import time_ns
 
+from .record import printable
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -79,10 +81,22 @@ class Vm:
             event["data"] = data
         self._broadcast(event)
 
+    def rejected(self, said: str, error: str, error_class: str) -> None:
+        """Journal what a client has said that the monitor answers with an error."""
+        self.machine.record.write(
+            "qmp_error", said=printable(said), error=printable(error), error_class=error_class
+        )
+
     def be(self, status: str) -> None:
         """Change the run state; the guest of a VM that does not run does nothing."""
         self.status = status
         self.machine.running = status == "running"
+
+    def press_button(self) -> None:
+        """Press the power button; only a running guest sees it at once."""
+        heard = self.status == "running"
+        self.machine.record.write("powerdown", heard=heard, status=self.status)
+        self.button_pressed = self.status != "shutdown"
 
     def heed(self) -> Later | None:
         """Let a running guest see the power button."""

@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING
 from pytest_gracekill import clock
 from pytest_gracekill.errors import UsageError
 from pytest_gracekill.participants import CALLER
+from pytest_gracekill.witness.cut_off import CutOff, Interruptible
 from pytest_gracekill.witness.locks import DeadlockDetected
 from pytest_gracekill.witness.sites import awaited_in, current_stack, stacks_beside
 from pytest_gracekill.witness.standing import Standing
-from pytest_gracekill.witness.watchdog import CutOff, Watchdog, interrupt
+from pytest_gracekill.witness.watchdog import Watchdog
 
 if TYPE_CHECKING:
     import asyncio
@@ -79,6 +80,7 @@ class Callers:
         first = threading.current_thread().name
         self._actors = [first, *(f"{CALLER}{n}" for n in range(2, number + 1))]
         self._threads: dict[str, threading.Thread] = {}
+        self._interruptible = {actor: Interruptible() for actor in self._actors[1:]}
         self._tasks: list[asyncio.Task[None]] = []
         # when each was called, and what it saw; both are written once
         self._called: dict[str, int] = {}
@@ -141,20 +143,22 @@ class Callers:
 
     def _beside(self, actor: str) -> None:
         seen = Seen(actor=actor)
+
+        def perform() -> None:
+            seen.at_entry = self._who.take()
+            seen.called_ns = self._begin(actor)
+            self._call(seen)
+            self._returned(seen)
+
         try:
-            try:
-                seen.at_entry = self._who.take()
-                seen.called_ns = self._begin(actor)
-                self._call(seen)
-                self._returned(seen)
-            except DeadlockDetected as found:  # it never came to its call
-                seen.called_ns = seen.returned_ns = clock.monotonic_ns()
-                seen.error = found
-                self._settled.setdefault(actor, seen)
-            finally:
-                self._who.let_go()
-        except CutOff:
-            pass  # it is written off, by who has sent this
+            # what is cut off has been written off by then
+            self._interruptible[actor].run(perform)
+        except DeadlockDetected as found:  # it never came to its call
+            seen.called_ns = seen.returned_ns = clock.monotonic_ns()
+            seen.error = found
+            self._settled.setdefault(actor, seen)
+        finally:
+            self._who.let_go()
 
     def _begin(self, actor: str) -> int:
         now = clock.monotonic_ns()
@@ -216,7 +220,7 @@ class Callers:
         for actor, thread in zip(actors, threads, strict=True):
             while thread.is_alive() and clock.monotonic() < until:
                 if clock.monotonic() > interrupt_from and self._settled[actor].expired:
-                    interrupt(thread)
+                    self._interruptible[actor].interrupt()
                 thread.join(_BETWEEN_INTERRUPTS)
 
     # -- an event loop

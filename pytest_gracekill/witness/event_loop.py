@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from pytest_gracekill import clock
 from pytest_gracekill.witness.contenders import THINK, WARM_UP, WARM_UP_SECONDS
+from pytest_gracekill.witness.cut_off import CutOff
 from pytest_gracekill.witness.sites import current_stack
-from pytest_gracekill.witness.watchdog import CutOff
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence

@@ -1,21 +1,22 @@
 """The watchdog: a call that outlives its budget is cut off, with the stack that it hung in.
 
 First everything that the call may wait for is ended (the VM and all that has its mark), which frees
-most; then the calling thread itself is interrupted by an exception. What waits in C code and does
-not answer to signals stays where it is: pytest-timeout is the last resort.
+most; then the calling thread itself is interrupted by an exception. A signal has it look whether
+its body still runs, and only then it raises: what it raises comes to the watchdog, never to
+whoever has called it. What waits in C code and does not answer to signals stays where it is:
+pytest-timeout is the last resort.
 """
 
 from __future__ import annotations
 
-import ctypes
 import signal
 import sys
 import threading
-from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
 from pytest_gracekill import clock
-from pytest_gracekill.witness.sites import current_stack, frame_of
+from pytest_gracekill.witness.cut_off import CutOff, Pace
+from pytest_gracekill.witness.sites import current_stack
 from pytest_gracekill.witness.standing import LOOK
 
 if TYPE_CHECKING:
@@ -26,32 +27,6 @@ if TYPE_CHECKING:
 
 _AFTER_KILL = 1.0
 _BETWEEN_INTERRUPTS = 0.05
-
-
-class CutOff(BaseException):
-    """Raised in the thread of a call that outlived its budget; no Exception: nobody handles it."""
-
-
-def interrupt(thread: threading.Thread) -> None:
-    """Have another thread than the main one raise CutOff at the next line that it comes to.
-
-    A wait for an Event, a Condition, a queue or a future is woken up for that. One for a plain lock
-    or for the end of a thread is not: then it stands where it is.
-    """
-    ident = thread.ident
-    if ident is None or not thread.is_alive():
-        return
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), ctypes.py_object(CutOff))
-    frame = frame_of(ident)
-    while frame is not None and frame.f_code.co_filename == threading.__file__:
-        if frame.f_code is threading.Condition.wait.__code__:
-            waiter = frame.f_locals.get("waiter")
-            # taken by the wait itself, and let go by whoever notifies: now by us
-            if waiter is not None:
-                with suppress(RuntimeError):  # it was notified just now
-                    waiter.release()
-            return
-        frame = frame.f_back
 
 
 def _leave_signals_to_others() -> None:
@@ -83,7 +58,9 @@ class Watchdog:
         self._free = free
         self._guarded = threading.get_ident()
         self._done = threading.Event()
-        self._armed = False
+        self._pace = Pace(self._guarded)
+        #: The frame that has the guarded body; None before it begins, and when it has ended.
+        self._guards: FrameType | None = None
         self._previous: object = None
         self._thread = threading.Thread(
             target=self._watch, name="gracekill:watchdog-1", daemon=True
@@ -101,7 +78,7 @@ class Watchdog:
         if self._interruptible and sys.platform != "win32":
             # SIGURG: ignored by default, so that one that comes late harms nobody
             self._previous = signal.signal(signal.SIGURG, self._interrupt)
-        self._armed = True
+        self._guards = sys._getframe(1)  # noqa: SLF001 - documented
         self._thread.start()
         return self
 
@@ -111,15 +88,32 @@ class Watchdog:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool:
-        self._armed = False
-        self._done.set()
-        self._thread.join(10)
-        if self._previous is not None and sys.platform != "win32":
-            signal.signal(signal.SIGURG, self._previous)  # type: ignore[arg-type]
+        # the first step: `_interrupt` raises only while there is a guarded frame
+        self._guards = None
+        try:
+            self._done.set()
+            self._thread.join(10)
+        finally:
+            self._restore_handler()
         return kind is CutOff
 
-    def _interrupt(self, _signum: int, _frame: FrameType | None) -> None:
-        if self._armed and self.expired:
+    def _restore_handler(self) -> None:
+        if self._previous is not None and sys.platform != "win32":
+            signal.signal(signal.SIGURG, self._previous)  # type: ignore[arg-type]
+
+    def _interrupt(self, _signum: int, frame: FrameType | None) -> None:
+        guards, own = self._guards, False
+        while frame is not None and frame is not guards:
+            own = own or frame.f_code in _OWN
+            frame = frame.f_back
+        if guards is None or own:
+            return
+        if frame is None:
+            # the user's interrupt came when the body had ended, and took the place of __exit__
+            self._guards = None
+            self._done.set()
+            self._restore_handler()
+        elif self.expired and self._pace.allows():
             raise CutOff
 
     def _watch(self) -> None:
@@ -151,3 +145,7 @@ class Watchdog:
             if self._previous is not None and sys.platform != "win32":
                 signal.pthread_kill(self._guarded, signal.SIGURG)
             self._done.wait(_BETWEEN_INTERRUPTS)
+
+
+#: Here a watchdog begins or ends: an interrupt would come out of it.
+_OWN = frozenset({Watchdog.__enter__.__code__, Watchdog.__exit__.__code__})

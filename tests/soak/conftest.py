@@ -65,7 +65,7 @@ def pytest_make_parametrize_id(val: object) -> str | None:
     return val.stem if isinstance(val, Path) else None
 
 
-def start_burners() -> list[subprocess.Popen[bytes]]:
+def start_burners(number: int = BURNERS) -> list[subprocess.Popen[bytes]]:
     """Start processes that do nothing but work; return when each of them is at it."""
     burners = [
         subprocess.Popen(
@@ -73,7 +73,7 @@ def start_burners() -> list[subprocess.Popen[bytes]]:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
-        for _ in range(BURNERS)
+        for _ in range(number)
     ]
     for burner in burners:
         assert burner.stdout is not None

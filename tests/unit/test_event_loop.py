@@ -11,6 +11,7 @@ import pytest
 
 from pytest_gracekill.witness import event_loop
 from pytest_gracekill.witness.contenders import WARM_UP
+from pytest_gracekill.witness.cut_off import CutOff
 from pytest_gracekill.witness.event_loop import (
     PULSE,
     LoopContender,
@@ -20,7 +21,6 @@ from pytest_gracekill.witness.event_loop import (
     watched,
 )
 from pytest_gracekill.witness.history import History
-from pytest_gracekill.witness.watchdog import CutOff
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Sequence

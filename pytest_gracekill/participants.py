@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from pytest_gracekill import clock
-from pytest_gracekill.child import lineage
 from pytest_gracekill.child.handle import spawn
+from pytest_gracekill.child.lineage import Lineage
 from pytest_gracekill.child.unstarted import Unstarted
 from pytest_gracekill.driving import Driving
 from pytest_gracekill.routine.adapt import form_of, name_of
@@ -26,7 +26,8 @@ from pytest_gracekill.witness.history import History
 from pytest_gracekill.witness.leftovers import Leftovers, Orphan, look
 from pytest_gracekill.witness.lock_table import printed_at_timeout
 from pytest_gracekill.witness.locks import LockTracer, TracedLock
-from pytest_gracekill.witness.signals import SignalRecorder, pid_of
+from pytest_gracekill.witness.recipients import Known, pid_of
+from pytest_gracekill.witness.signals import SignalRecorder
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -61,7 +62,7 @@ class Participants:
         self._plan = plan
         self._kind = plan.routine.kind
         self._vm: FakeQemu | None = plan.vm
-        self._born = lineage.now()
+        self._lineage = Lineage()
         if plan.routine.starts_the_vm:
             self.unstarted = Unstarted(plan.knobs, plan.directory)
             stack.callback(self.unstarted.close)
@@ -178,23 +179,27 @@ class Participants:
         elif self.unstarted is not None:
             self.unstarted.prepared.mark.sweep()
 
-    def _whose(self, pid: int) -> str | None:
-        """What a process is to this trial: the VM, one of its helpers, or a stranger (None)."""
+    def _whose(self, pid: int) -> Known | None:
+        """What a live process is to this trial: the VM, one of its helpers, a stranger (None)."""
         vm = self.started_vm
         if vm is not None:
-            if pid == vm.pid:
-                # the pidfd tells whether this number still is the VM
-                return "the VM" if pid_of(vm.pidfd) == pid else None
-            if pid in vm.processes():
-                return "its wrapper" if pid == vm.started_pid else f"helper {pid}"
+            # the pidfd tells whether this number still is the VM; a forked child may have closed it
+            if pid == vm.pid and (pid_of(vm.pidfd) == pid or vm.is_part(pid)):
+                return Known("vm", "the VM")
+            if vm.is_part(pid):
+                wrapper = pid == vm.started_pid
+                return (
+                    Known("wrapper", "its wrapper") if wrapper else Known("helper", f"helper {pid}")
+                )
         if self.driving is not None and (other := self.driving.whose(pid)) is not None:
-            return other
+            return Known("other run", other)
         if vm is None and self.unstarted is not None and pid == self.unstarted.pid:
-            return "the VM"
-        if vm is not None and vm.attends(pid):
-            return None  # who reaps it is ours, and no part of the trial
+            return Known("vm", "the VM")
+        if vm is not None and (vm.attends(pid) or pid == vm.pid):
+            return None  # who reaps it is ours, and no part of the trial; its number was used again
         # it may signal whatever it has started: a shell around the VM, a command that takes long
-        return f"the routine's process {pid}" if lineage.came_since(pid, self._born) else None
+        ours = self._lineage.came_since(pid)
+        return Known("routine's process", f"the routine's process {pid}") if ours else None
 
     def _start_contenders(self) -> None:
         for contender in self.contenders:

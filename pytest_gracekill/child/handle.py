@@ -125,6 +125,10 @@ class FakeQemu:
             ours.add(self._infrastructure.pid)
         return [pid for pid in self._mark.holders() if pid not in ours]
 
+    def is_part(self, pid: int) -> bool:
+        """Say whether a process has the mark of this fake: the VM, its wrapper, or a helper."""
+        return not self._closed and not self.attends(pid) and self._mark.holds(pid)
+
     def kill(self) -> None:
         """SIGKILL everything of this fake, wait until it is gone, and reap what is ours.
 

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Self
 
 from pytest_gracekill import clock
 from pytest_gracekill.aftermath import vm_ends
-from pytest_gracekill.child import lineage
 from pytest_gracekill.child.handle import FakeQemu, spawn
 from pytest_gracekill.child.knobs import Knobs
+from pytest_gracekill.child.lineage import Lineage
 from pytest_gracekill.child.unstarted import Unstarted
 from pytest_gracekill.routine.model import Driver
 from pytest_gracekill.routine.offered import offer
@@ -25,6 +25,7 @@ from pytest_gracekill.routine.session import Session
 from pytest_gracekill.trial import default_topology
 from pytest_gracekill.verdicts.evidence import STOP_SIGNALS, TOLERANCE, requests_of, too_busy
 from pytest_gracekill.witness.history import History
+from pytest_gracekill.witness.recipients import Known
 from pytest_gracekill.witness.signals import SignalRecorder
 from pytest_gracekill.witness.watchdog import Watchdog
 
@@ -105,10 +106,6 @@ class Outcome:
         return f"{len(self.fates)} VMs in {self.elapsed:.3f} s"
 
 
-def _name(pid: int) -> str:
-    return f"the VM {pid}"
-
-
 class _Vessel:
     """One VM with the session that stops it, and the domain that it is in a driver."""
 
@@ -137,7 +134,7 @@ class Fleet:
         self._knobs = Knobs.from_values(
             {"topology": default_topology(adapted), "flush_time": flush_time}
         )
-        self._born = lineage.now()
+        self._lineage = Lineage()
         self._driver = Driver()
         self._runner = asyncio.Runner()
         self._stack = ExitStack()
@@ -196,12 +193,12 @@ class Fleet:
         )
         return _Vessel(session, domain)
 
-    def _whose(self, pid: int) -> str | None:
+    def _whose(self, pid: int) -> Known | None:
         if any(vm.pid == pid for vm in self._vms):
-            return _name(pid)
+            return Known("vm", f"the VM {pid}")
         # a manager may signal whatever it has started: a shell around the VM, its own helpers
-        own = self._adapted.starts_the_vm and lineage.came_since(pid, self._born)
-        return f"the manager's process {pid}" if own else None
+        own = self._adapted.starts_the_vm and self._lineage.came_since(pid)
+        return Known("routine's process", f"the manager's process {pid}") if own else None
 
     def _in_threads(self, deadline: float) -> bool:
         threads = [
@@ -274,7 +271,7 @@ class Fleet:
             sent = [
                 s.at_ns
                 for s in signals
-                if s.signum in STOP_SIGNALS and s.target == _name(running.pid) and s.errno is None
+                if s.signum in STOP_SIGNALS and s.reached_vm and s.pid == running.pid
             ]
             asked = sent + requests_of(running.journal.entries())
             fates.append(

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_gracekill.conformance.apart import Failed, drop_rights, perform
 from pytest_gracekill.routine.external import External
 from pytest_gracekill.witness.bindings import replaced
-from pytest_gracekill.witness.signals import pid_of
+from pytest_gracekill.witness.recipients import pid_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -16,12 +16,12 @@ import sys
 import threading
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from pytest_gracekill import clock
 from pytest_gracekill.witness.bindings import replaced
 from pytest_gracekill.witness.history import Frame, current_stack
+from pytest_gracekill.witness.recipients import Addressed, Known, Recipient, Recipients
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -47,24 +47,38 @@ def signal_name(signum: int) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SentSignal:
-    """One signal that the process sent, or tried to: when, which, to whom, from where.
+    """One signal that the process sent, or tried to: when, which, to which process, from where.
 
-    ``at_ns`` is the moment before the call. ``refused``: the target was a stranger, and the signal
-    was not sent. ``reached_vm``: it was sent to the VM, alone or with its group, without an error.
-    ``other_run``: it went to another run of the same domain. ``held``: the traced locks that the
-    sender held.
+    ``at_ns`` is the moment before the call. ``to`` is the kind of the recipient, ``pid`` its number
+    (of a group, the group's) and ``comm`` the short name of its program, ``None`` where there is no
+    single process; ``target`` is all of that as people read it. ``refused``: the recipient was a
+    stranger, and the signal was not sent. ``reached_vm``: it was sent to the VM, alone or with its
+    group, without an error, and the VM had not ended. ``held``: the traced locks that the sender
+    held.
     """
 
     at_ns: int
     signum: int
+    to: Recipient
+    pid: int | None
+    comm: str | None
     target: str
     actor: str
     reached_vm: bool
     refused: bool
     errno: int | None
     site: Frame | None
-    other_run: bool = False
     held: tuple[str, ...] = ()
+
+    @property
+    def other_run(self) -> bool:
+        """Whether it went to another run of the same domain."""
+        return self.to == "other run"
+
+    @property
+    def whom(self) -> str:
+        """The recipient in short: ``4711 (sh)``, or a group, or a pid that no process has."""
+        return self.target if self.pid is None or self.comm is None else f"{self.pid} ({self.comm})"
 
     def __str__(self) -> str:
         state = " refused" if self.refused else f" errno {self.errno}" if self.errno else ""
@@ -74,14 +88,14 @@ class SentSignal:
 class SignalRecorder:
     """Records and guards; a context manager. ``whose(pid)`` says what a process is to the trial.
 
-    It answers ``"the VM"``, another name such as ``"helper 123"``, or ``None`` for a stranger.
+    It answers ``None`` for a stranger.
     """
 
-    def __init__(self, whose: Callable[[int], str | None], history: History) -> None:
+    def __init__(self, whose: Callable[[int], Known | None], history: History) -> None:
         self.sent: list[SentSignal] = []
         #: Threads of the harness itself, by ident: their signals pass and are not recorded.
         self.exempt: set[int] = set()
-        self._whose = whose
+        self._recipients = Recipients(whose)
         self._history = history
         #: Called in the sender's thread after each signal.
         self.on_signal: Callable[[], None] = lambda: None
@@ -93,11 +107,11 @@ class SignalRecorder:
     def __enter__(self) -> Self:
         pairs: list[tuple[object, object]] = []
         if hasattr(os, "kill"):
-            pairs.append((os.kill, self._wrap(os.kill, self._target_of_kill)))
+            pairs.append((os.kill, self._wrap(os.kill, self._recipients.of_kill)))
         if sys.platform == "linux":
-            pairs.append((os.killpg, self._wrap(os.killpg, self._target_of_group)))
+            pairs.append((os.killpg, self._wrap(os.killpg, self._recipients.of_group)))
             send = signal.pidfd_send_signal
-            pairs.append((send, self._wrap(send, self._target_of_pidfd)))
+            pairs.append((send, self._wrap(send, self._recipients.of_pidfd)))
         self._stack.enter_context(replaced(pairs))
         return self
 
@@ -125,53 +139,46 @@ class SignalRecorder:
     def _wrap(
         self,
         send: Callable[..., None],
-        target_of: Callable[[int, int], tuple[str, bool, bool]],
+        recipient_of: Callable[[int, int], Addressed],
     ) -> Callable[..., None]:
         def recorded(where: int, signum: int, *more: object) -> None:
             # a reference that somebody has kept is used when the trial is long over
             if self._over or signum == 0 or threading.get_ident() in self.exempt:
                 send(where, signum, *more)
                 return
-            target, is_vm, allowed = target_of(where, int(signum))
+            recipient = recipient_of(where, int(signum))
             at_ns = clock.monotonic_ns()
             failure: OSError | None = None
-            if allowed:
+            if recipient.allowed:
                 try:
                     send(where, signum, *more)
                 except OSError as error:
                     failure = error
             else:
                 failure = PermissionError(
-                    errno.EPERM, f"gracekill refuses {signal_name(signum)} to {target}"
+                    errno.EPERM, f"gracekill refuses {signal_name(signum)} to {recipient}"
                 )
-            self._note(at_ns, int(signum), target, is_vm=is_vm, allowed=allowed, failure=failure)
+            self._note(at_ns, int(signum), recipient, failure)
             self.on_signal()
             if failure is not None:
                 raise failure
 
         return recorded
 
-    def _note(
-        self,
-        at_ns: int,
-        signum: int,
-        target: str,
-        *,
-        is_vm: bool,
-        allowed: bool,
-        failure: OSError | None,
-    ) -> None:
+    def _note(self, at_ns: int, signum: int, recipient: Addressed, failure: OSError | None) -> None:
         actor = threading.current_thread().name
         sent = SentSignal(
             at_ns=at_ns,
             signum=signum,
-            target=target,
+            to=recipient.to,
+            pid=recipient.pid,
+            comm=recipient.comm,
+            target=recipient.text,
             actor=actor,
-            reached_vm=is_vm and failure is None,
-            refused=not allowed,
+            reached_vm=recipient.has_vm and failure is None,
+            refused=not recipient.allowed,
             errno=None if failure is None else failure.errno,
             site=_caller(),
-            other_run=target.startswith(OTHER_RUN),
             held=self.held(),
         )
         self.sent.append(sent)
@@ -180,83 +187,15 @@ class SignalRecorder:
             actor,
             at_ns,
             signal=signal_name(signum),
-            target=target,
-            refused=not allowed,
+            to=sent.to,
+            pid=sent.pid,
+            comm=sent.comm,
+            target=sent.target,
+            refused=sent.refused,
             errno=sent.errno,
             held=list(sent.held),
             site=None if sent.site is None else str(sent.site),
         )
-
-    def _target_of_kill(self, pid: int, signum: int) -> tuple[str, bool, bool]:
-        if pid < -1:
-            return self._target_of_group(-pid, signum)
-        if pid in (0, -1):
-            name = "our own process group" if pid == 0 else "every process"
-            return f"pid {pid} ({name})", False, False
-        if pid == os.getpid():
-            # a program may signal itself where it has a handler for that
-            return "our own process", False, callable(signal.getsignal(signum))
-        whose = self._whose(pid)
-        if whose is None:
-            # where nobody has this pid, the kernel says so better than we do
-            return f"a stranger (pid {pid})", False, _takes_no_signal(pid)
-        return whose, whose == "the VM", True
-
-    def _target_of_group(self, group: int, _signum: int) -> tuple[str, bool, bool]:
-        if group in (0, os.getpgrp()):
-            return "our own process group", False, False
-        members = list(_members(group))
-        strangers = [
-            pid for pid in members if self._whose(pid) is None and not _takes_no_signal(pid)
-        ]
-        if strangers:
-            return f"process group {group} with strangers ({strangers})", False, False
-        has_vm = any(self._whose(pid) == "the VM" for pid in members)
-        return f"process group {group}", has_vm, True
-
-    def _target_of_pidfd(self, fd: int, signum: int) -> tuple[str, bool, bool]:
-        pid = pid_of(fd)
-        if pid is None or pid <= 0:
-            # no process, or one that is gone: the kernel answers EBADF or ESRCH
-            return f"pidfd {fd}", False, True
-        return self._target_of_kill(pid, signum)
-
-
-def _takes_no_signal(pid: int) -> bool:
-    """Nobody has this pid, or a zombie has, such as a helper that the VM has not reaped.
-
-    A zombie has let go of the mark by which it could be known.
-    """
-    proc = Path(f"/proc/{pid}")
-    try:
-        state = (proc / "stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2]
-        # a leader that has ended looks the same while other threads of its process go on
-        return state.split()[0] == "Z" and len(list((proc / "task").iterdir())) == 1
-    except OSError:
-        return True
-
-
-def _members(group: int) -> Iterator[int]:
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            if os.getpgid(int(entry.name)) == group:
-                yield int(entry.name)
-        except ProcessLookupError:
-            continue
-
-
-def pid_of(pidfd: int) -> int | None:
-    """The process behind a pidfd: -1 when it has been reaped, None when this is no pidfd."""
-    try:
-        lines = Path(f"/proc/self/fdinfo/{pidfd}").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return None
-    for line in lines:
-        if line.startswith("Pid:"):
-            return int(line.split()[1])
-    return None
 
 
 def _caller() -> Frame | None:

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from pytest_gracekill.child import lineage
 from pytest_gracekill.child import mark as marks
 from pytest_gracekill.child.knobs import Knobs
+from pytest_gracekill.child.lineage import Lineage
 from pytest_gracekill.child.program import imagelock
 from pytest_gracekill.child.unstarted import Child, Unstarted
 from pytest_gracekill.errors import StartError, UsageError
@@ -187,17 +187,17 @@ def test_one_that_is_started_when_all_is_over_goes_without_a_word(tmp_path: Path
     assert (late.returncode, late.stdout, late.stderr) == (70, b"", b"")
 
 
-def test_lineage_knows_our_descendants_by_their_start() -> None:
-    before = lineage.now()
+def test_lineage_knows_our_descendants_from_those_that_were_there() -> None:
+    first = Lineage()
     with subprocess.Popen(["sh", "-c", "sleep 600 & echo $!; wait"], stdout=-1) as shell:
         assert shell.stdout is not None
         grandchild = int(shell.stdout.readline())
-        time.sleep(0.05)  # /proc counts in hundredths of a second
-        after = lineage.now()
+        # at once: /proc counts in hundredths of a second, and these have just been started
+        second = Lineage()
         pids = (shell.pid, grandchild)
-        assert [lineage.came_since(pid, before) for pid in pids] == [True, True]
-        assert [lineage.came_since(pid, after) for pid in pids] == [False, False]
+        assert [first.came_since(pid) for pid in pids] == [True, True]
+        assert [second.came_since(pid) for pid in pids] == [False, False]
         os.kill(grandchild, signal.SIGKILL)
-    assert not lineage.came_since(shell.pid, before), "it has ended"
-    assert not lineage.came_since(1, 0.0)
-    assert not lineage.came_since(os.getpid(), 0.0), "we do not come from ourselves"
+    assert not first.came_since(shell.pid), "it has ended"
+    assert not first.came_since(1)
+    assert not first.came_since(os.getpid()), "we do not come from ourselves"

@@ -44,6 +44,9 @@ def sent(signum: int, seconds: float, **changes: Any) -> SentSignal:
     values: dict[str, Any] = {
         "at_ns": at(seconds),
         "signum": signum,
+        "to": "vm",
+        "pid": 4711,
+        "comm": "qemu",
         "target": "the VM",
         "actor": ROUTINE,
         "reached_vm": True,
@@ -264,7 +267,7 @@ BROKEN: list[tuple[str, str, dict[str, Any]]] = [
     (
         "identity",
         "WRONG VM",
-        {"signals": (sent(9, 0.5, other_run=True, reached_vm=False, target="another run"),)},
+        {"signals": (sent(9, 0.5, to="other run", reached_vm=False, target="another run"),)},
     ),
     ("locks", "LOCK LOST", {"lock_state__at_return": ("driver",)}),
     ("locks", "LOCK LOST", {"lock_state__at_return": ("driver", "domain vm", "domain other")}),

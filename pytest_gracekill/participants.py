@@ -183,9 +183,12 @@ class Participants:
         """What a live process is to this trial: the VM, one of its helpers, a stranger (None)."""
         vm = self.started_vm
         if vm is not None:
-            # the pidfd tells whether this number still is the VM; a forked child may have closed it
-            if pid == vm.pid and (pid_of(vm.pidfd) == pid or vm.is_part(pid)):
-                return Known("vm", "the VM")
+            if pid == vm.pid:
+                # the pidfd tells whether this number still is the VM; a forked child may have
+                # closed it, and go by the mark
+                same = pid_of(vm.pidfd)
+                known = same == pid or (same is None and vm.is_part(pid))
+                return Known("vm", "the VM") if known else None
             if vm.is_part(pid):
                 wrapper = pid == vm.started_pid
                 return (
@@ -195,8 +198,8 @@ class Participants:
             return Known("other run", other)
         if vm is None and self.unstarted is not None and pid == self.unstarted.pid:
             return Known("vm", "the VM")
-        if vm is not None and (vm.attends(pid) or pid == vm.pid):
-            return None  # who reaps it is ours, and no part of the trial; its number was used again
+        if vm is not None and vm.attends(pid):
+            return None  # who reaps it is ours, and no part of the trial
         # it may signal whatever it has started: a shell around the VM, a command that takes long
         ours = self._lineage.came_since(pid)
         return Known("routine's process", f"the routine's process {pid}") if ours else None

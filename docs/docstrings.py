@@ -141,6 +141,7 @@ _ATTRIBUTES = {
         "`.pidfd`: of the same process, opened at its start; readable when it has ended",
         "`.disk`: `.path`, `.audit()` which returns an `Audit`, and `.locked()`",
         "`.journal`: `.path` and `.entries()`, what it did and saw",
+        "`.pid_file`: where it writes its pid, as QEMU does with `-pidfile`",
         "`.mark`: the FIFO that every process of this fake holds open",
         "`.qmp`: the path of the QMP socket; `None` without the knob `qmp`",
     ),
@@ -152,11 +153,14 @@ _ATTRIBUTES = {
     "RealChild": (
         "`.program: str`: what runs in QEMU's place",
         "`.disk: str`: the UNIX socket at which the disk is served over NBD",
-        "`.dir: Path`: its folder",
+        "`.dir: Path`: a folder of the manager's own",
     ),
     "Child": (
         "`.argv: list[str]`, `.cmdline: str`, `.program: str`, `.target`: what starts it",
-        "`.dir: Path`: its folder",
+        "`.dir: Path`: a folder of the manager's own, without any file of the fake",
+        "`.pid_file: Path`: where the fake writes its pid, as QEMU does with `-pidfile`",
+        "`.image: Path`: its disk",
+        "`.journal`: `.path` and `.entries()`, what it did and saw",
         "`.qmp: str | None`: the path of the QMP socket",
     ),
 }

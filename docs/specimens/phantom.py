@@ -21,13 +21,12 @@ def _put_back(image: Path, number: int, block: bytes) -> None:
 def manage(child: Child) -> Iterator[Callable[[], None]]:
     process = subprocess.Popen(child.argv)
     child.wait_ready()
-    image = child.dir / "disk"
 
     def stop() -> None:
         process.terminate()
         process.wait(10)
         start = _HEADER + 8 * _BLOCK
-        saved = image.read_bytes()[start : start + _BLOCK]
-        _put_back(image, 8, saved)
+        saved = child.image.read_bytes()[start : start + _BLOCK]
+        _put_back(child.image, 8, saved)
 
     yield stop

@@ -57,6 +57,8 @@ class FakeQemu:
         self.journal = Journal(directory / "journal") if journal is None else journal
         self.disk = Disk(directory / "disk", self.journal)
         self.mark = directory / "mark"
+        #: Where it writes its pid, as QEMU does with ``-pidfile``; gone after an exit of its own.
+        self.pid_file = directory / "pid"
         #: The path of the QMP socket, for `qemu.qmp` or any other client; None without `qmp=True`.
         self.qmp = None if prepared.qmp is None else str(prepared.qmp)
         self._prepared = prepared

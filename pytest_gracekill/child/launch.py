@@ -34,6 +34,9 @@ _SWEPT_WITHIN = 1.0
 GONE_WITHIN = 10.0
 """Seconds that killed processes have to disappear before that is a fault of ours."""
 
+OWN = "own"
+"""The folder of the adapter, below the VM's; short, since sockets may be in it."""
+
 LONGEST_SOCKET_PATH = 100
 """Bytes; the address of a UNIX socket takes 107, and tools add suffixes."""
 
@@ -140,6 +143,20 @@ def prepare(knobs: Knobs, directory: Path) -> Prepared:
         qmp=qmp,
         literals=literals,
     )
+
+
+def new_folder(directory: Path, name: str) -> Path:
+    """Make a folder that is empty below a VM's: ``name``, or ``name-2`` in its second trial."""
+    directory.mkdir(parents=True, exist_ok=True)
+    folder, number = directory / name, 1
+    while True:
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            number += 1
+            folder = directory / f"{name}-{number}"
+        else:
+            return folder
 
 
 def socket_path(directory: Path) -> Path:

@@ -28,7 +28,15 @@ from pytest_gracekill.errors import StartError, UsageError
 
 from . import programfile, real_image, real_launch, real_programs
 from .journal import Journal
-from .launch import LONGEST_SOCKET_PATH, READY_WITHIN, Launched, Prepared, open_vm
+from .launch import (
+    LONGEST_SOCKET_PATH,
+    OWN,
+    READY_WITHIN,
+    Launched,
+    Prepared,
+    new_folder,
+    open_vm,
+)
 from .nbd import NbdServer
 from .real_guest import ByMonitor
 from .real_monitor import Monitor
@@ -64,8 +72,8 @@ class RealChild:
     """A real QEMU, not yet started: what ``start`` of `real_qemu` gets.
 
     Run ``program`` in the place of ``qemu-system-x86_64``, with any options, and with a qcow2 disk
-    that is served over NBD at the UNIX socket ``disk``; once. ``dir`` is a folder for whatever the
-    manager needs.
+    that is served over NBD at the UNIX socket ``disk``; once. ``dir`` is a folder of the manager's
+    own: no file of ours is in it.
     """
 
     def __init__(self, program: Path, disk: Path, directory: Path) -> None:
@@ -199,7 +207,7 @@ class _Managed:
         )
         program.write_text(text, encoding="utf-8", errors="surrogateescape")
         program.chmod(0o755)
-        return RealChild(program, self._sockets / "nbd", self._dir)
+        return RealChild(program, self._sockets / "nbd", new_folder(self._dir, OWN))
 
     def _started(self, prepared: Prepared, deadline: float) -> tuple[int, int]:
         """The pid that the program has told, with a pidfd.

@@ -20,7 +20,8 @@ from pytest_gracekill.errors import StartError, UsageError
 from . import mark as marks
 from . import programfile
 from .handle import FakeQemu
-from .launch import GONE_WITHIN, READY_WITHIN, Launched, account, open_vm, prepare
+from .journal import Journal
+from .launch import GONE_WITHIN, OWN, READY_WITHIN, Launched, account, new_folder, open_vm, prepare
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -67,8 +68,10 @@ class Child:
 
     Start one of ``argv`` (a command as a list), ``cmdline`` (the same, quoted for a shell),
     ``program`` (an executable that needs no argument, and tolerates QEMU's) or ``target`` (a
-    callable for ``multiprocessing``), once. ``dir`` is a folder for whatever the manager needs,
-    ``qmp`` the path of the QMP socket, with the knob ``qmp=True``.
+    callable for ``multiprocessing``), once. ``dir`` is a folder of the manager's own: no file of
+    the fake is in it. Outside of it are ``pid_file``, which the fake writes as QEMU does with
+    ``-pidfile``, its disk ``image``, its ``journal``, and ``qmp``, the path of the QMP socket, with
+    the knob ``qmp=True``.
     """
 
     def __init__(self, unstarted: Unstarted) -> None:
@@ -78,7 +81,10 @@ class Child:
         self.cmdline: str = shlex.join(self.argv)
         self.program: str = str(prepared.program)
         self.target = Target(prepared.literals)
-        self.dir: Path = prepared.directory
+        self.dir: Path = new_folder(prepared.directory, OWN)
+        self.pid_file: Path = prepared.directory / "pid"
+        self.image: Path = prepared.directory / "disk"
+        self.journal = Journal(prepared.directory / "journal")
         self.qmp: str | None = None if prepared.qmp is None else str(prepared.qmp)
 
     def __repr__(self) -> str:
@@ -91,8 +97,8 @@ class Child:
         pid = self._unstarted.pid
         if pid is None:
             raise StartError(
-                f"the fake in {self.dir} has not told its pid yet: it was not started, or only just"
-                " now; child.wait_ready() waits for it"
+                f"the fake in {self._unstarted.prepared.directory} has not told its pid yet: it was"
+                " not started, or only just now; child.wait_ready() waits for it"
             )
         return pid
 

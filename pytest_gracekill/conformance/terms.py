@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from pytest_gracekill.child.journal import Journal
 from pytest_gracekill.conformance.around import around, around_death
 from pytest_gracekill.errors import StartError, UsageError
 from pytest_gracekill.fixtures import REPORTS, arguments_of, folders, routine_of
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from pytest_gracekill.child.handle import FakeQemu
+    from pytest_gracekill.child.journal import Journal
     from pytest_gracekill.child.unstarted import Child
     from pytest_gracekill.fixtures import Judge, StartFake
     from pytest_gracekill.report import Report
@@ -130,7 +130,7 @@ class Contract:
         if self.adapted.starts_the_vm:
 
             def of_child(child: object) -> AbstractContextManager[object]:
-                return context(Journal(_started(child).dir / "journal"))
+                return context(_started(child).journal)
 
             return self.trial(around(self.adapted, of_child), **asked, **knobs)
         vm = self.vm(**knobs)

@@ -53,7 +53,7 @@ class Command:
         self._unstarted = unstarted
         self._source = source
         self._values: Values = {}
-        self._directory = Path()
+        self._directory = self._logs = Path()
         self._started: Guarded | None = None
         self._stops: list[Guarded] = []
         self._numbers = itertools.count(1)
@@ -62,17 +62,27 @@ class Command:
 
     def begin(self, vm: FakeQemu | None) -> None:
         """Write the files, and start what starts the VM; it may not be ready yet."""
+        from pytest_gracekill.child.launch import (  # noqa: PLC0415 - only for those who run
+            OWN,
+            new_folder,
+        )
+
         child = None if self._unstarted is None else self._unstarted.child
         if child is not None:
+            assert self._unstarted is not None
+            folder = self._unstarted.prepared.directory
             self._directory = child.dir
             self._values = {"argv": child.argv, "program": child.program}
-            qmp = child.qmp
+            pid_file, qmp = child.pid_file, child.qmp
         else:
             assert vm is not None
-            self._directory = vm.dir
+            folder = vm.dir
+            self._directory = new_folder(folder, OWN)
             self._values = {"pid": str(vm.started_pid)}
-            qmp = vm.qmp
+            pid_file, qmp = vm.pid_file, vm.qmp
+        self._logs = new_folder(folder, "commands")
         self._values["dir"] = str(self._directory)
+        self._values["pid_file"] = str(pid_file)
         if qmp is not None:
             self._values["qmp"] = qmp
         for name, text in self._external.files.items():
@@ -132,10 +142,10 @@ class Command:
         path = self._directory / name
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(filled(text, self._values), encoding="utf-8")
+            path.write_text(filled(text, self._values), encoding="utf-8", errors="surrogateescape")
             if text.startswith("#!"):
                 path.chmod(0o755)
-        except OSError as error:
+        except (OSError, UnicodeError) as error:
             raise UsageError(
                 f"files[{name!r}]: it cannot be written ({error})", source=self._source
             ) from None
@@ -148,7 +158,7 @@ class Command:
 
         words = filled_words(command, self._values)
         try:
-            return Guarded(words, self._directory, name)
+            return Guarded(words, self._logs, name)
         except RunError as error:
             raise UsageError(
                 f"{name.partition('-')[0]}={shown(command)!r}: {words[0]!r} cannot be run: {error}",

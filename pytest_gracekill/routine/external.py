@@ -6,7 +6,6 @@ and who wants a shell names one. `Command` runs them.
 
 from __future__ import annotations
 
-import re
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
@@ -19,11 +18,6 @@ from pytest_gracekill.routine.fields import check as check_fields
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-#: What the fake itself has in its folder, and what the commands here have.
-_OWN = frozenset(("disk", "journal", "mark", "pid", "qemu-system-x86_64", "qmp", "ready", "stderr"))
-_OUR_OWN = re.compile(r"(start|stop-\d+)\.(log|mark)")
-
-
 #: Words that mean something to a shell only.
 _OPERATORS = frozenset(("&&", "||", "|", ";", "&", ">", ">>", "<", "2>", "2>&1"))
 
@@ -34,14 +28,18 @@ class External:
 
     ``stop`` is judged: exit status 0 claims success. Without ``start`` the VM runs already, reaped
     by somebody else, and ``stop`` is told its ``{pid}``. ``start`` starts the VM as ``{program}``
-    or ``{argv}``; it may end (it has daemonised) or stay (a daemon in the foreground). ``files``
-    are written into ``{dir}`` before that, name to text; one that begins with ``#!`` can be run.
-    Filled in: ``{pid}``, ``{argv}``, ``{program}``, ``{dir}``, ``{qmp}``; ``{{pid}}`` is ``{pid}``,
-    and other braces stay as they are. A command is a string, split as a shell would (without a
-    shell), or a list of words.
+    or ``{argv}``; it may end (it has daemonised) or stay (a daemon in the foreground). ``{dir}`` is
+    a folder of the commands' own; ``files`` are written into it before that, name to text; one that
+    begins with ``#!`` can be run. Filled in: ``{pid}``, ``{argv}``, ``{program}``, ``{dir}``,
+    ``{pid_file}``, ``{qmp}``; ``{{pid}}`` is ``{pid}``, and other braces stay as they are. A
+    command is a string, split as a shell would (without a shell), or a list of words.
     """
 
-    stop: str | Sequence[str]
+    if TYPE_CHECKING:
+        stop: str | Sequence[str]
+    else:
+        # without it, check() raises the error that it does for an empty one
+        stop: str | Sequence[str] = ""
     start: str | Sequence[str] | None = None
     files: Mapping[str, str] = field(default_factory=dict)
 
@@ -53,9 +51,8 @@ class External:
 
         :raises UsageError: names the command or file, what is wrong with it, and what is right.
         """
-        here = (
-            ("dir", "qmp", "argv", "program") if self.start is not None else ("dir", "qmp", "pid")
-        )
+        everywhere = ("dir", "pid_file", "qmp")
+        here = (*everywhere, *(("pid",) if self.start is None else ("argv", "program")))
         then = tuple(FIELDS) if self.start is not None else here
         if not hasattr(self.files, "items"):
             raise UsageError(
@@ -67,10 +64,9 @@ class External:
             self._names_the_fake(source)
         # what it says is not sure yet
         for name, text in cast("Mapping[object, object]", self.files).items():
-            if not isinstance(name, str) or not _is_free(PurePath(name)):
+            if not isinstance(name, str) or not _is_within(PurePath(name)):
                 raise UsageError(
-                    f"files[{name!r}]: a relative name below the fake's folder is needed, other"
-                    f" than the fake's own: {', '.join(sorted(_OWN))}, start.log, stop-1.log",
+                    f"files[{name!r}]: a name below {{dir}} is needed, such as 'etc/vm.conf'",
                     source=source,
                 )
             if not isinstance(text, str):
@@ -130,8 +126,7 @@ class External:
         return any("qmp" in named_in(text) for text in (*words, *self.files.values()))
 
 
-def _is_free(path: PurePath) -> bool:
-    """Whether a file of the user's may have this name in the fake's folder."""
-    if path.is_absolute() or ".." in path.parts or not path.parts:
-        return False
-    return path.parts[0] not in _OWN and not _OUR_OWN.fullmatch(path.parts[0])
+def _is_within(path: PurePath) -> bool:
+    """Whether this names a file within a folder."""
+    apart = path.is_absolute() or ".." in path.parts or "\0" in str(path)
+    return bool(path.parts) and not apart

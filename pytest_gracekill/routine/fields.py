@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from typing import TYPE_CHECKING, TypeAlias
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 Values: TypeAlias = "dict[str, str | list[str]]"
 
 #: What can be filled in, by name.
-FIELDS = ("pid", "argv", "program", "dir", "qmp")
+FIELDS = ("pid", "argv", "program", "dir", "pid_file", "qmp")
 
 #: Braces around anything but a name are left alone, as in JSON, and so is a shell's ``${name}``.
 _FIELD = re.compile(r"(?<!\$)\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -26,22 +27,30 @@ def words_of(command: object) -> list[str]:
     """The words of a command: a string is split as a shell would, without its expansions.
 
     :raises TypeError: it is neither a string nor a list of strings.
-    :raises ValueError: it is empty, or a quote is left open.
+    :raises ValueError: it is empty, a quote is left open, or no process can be given a word of it.
     """
     if isinstance(command, str):
         words = shlex.split(command)
-    elif isinstance(command, list | tuple) and all(isinstance(word, str) for word in command):
+    elif isinstance(command, list | tuple):
+        for number, word in enumerate(command, start=1):
+            if not isinstance(word, str):
+                raise TypeError(f"its word {number} is {word!r}")
         words = list(command)
     else:
         raise TypeError("it is neither")
     if not words:
         raise ValueError("it is empty")
+    if any(b"\0" in os.fsencode(word) for word in words):
+        raise ValueError("a NUL character is in it")
     return words
 
 
 def shown(command: object) -> str:
-    """A command as one line."""
-    return command if isinstance(command, str) else shlex.join(words_of(command))
+    """A command as one line; one that cannot be run as its value is written."""
+    try:
+        return command if isinstance(command, str) else shlex.join(words_of(command))
+    except (TypeError, ValueError):
+        return repr(command)
 
 
 def named_in(text: str | Sequence[str]) -> set[str]:

@@ -13,7 +13,7 @@ TRIAL = {"flush_time": 0.2, "ready_after": 10.0}
 
 def manage(child: Child) -> Iterator[Callable[[], None]]:
     process = subprocess.Popen(child.argv)
-    while not (child.dir / "pid").exists():
+    while not child.pid_file.exists():
         time.sleep(0.005)
 
     def stop() -> None:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from pytest_gracekill import External
-from pytest_gracekill.child.journal import Journal
+from pytest_gracekill.child.unstarted import Child
 from pytest_gracekill.conformance.apart import CannotError, Failed, enter_pid_namespace, perform
 from pytest_gracekill.conformance.around import around
 from pytest_gracekill.routine.adapt import adapt
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from pytest_gracekill import Report
+    from pytest_gracekill.child.journal import Journal
     from pytest_gracekill.fixtures import Judge, StartFake
 
 HERE = Path(__file__).parent
@@ -64,7 +65,7 @@ class Specimen:
         context = self.within
         adapted = adapt(self.routine)
         if adapted.starts_the_vm:
-            wrapped = around(adapted, lambda child: context(Journal(_folder(child) / "journal")))
+            wrapped = around(adapted, lambda child: context(_journal(child)))
             return gracekill(wrapped, **self.trial)
         knobs = {name: value for name, value in self.trial.items() if name in knob_names()}
         vm = fake_qemu(**{"topology": default_topology(adapted), **knobs})
@@ -93,8 +94,9 @@ class Specimen:
         return cast("Report", seen)
 
 
-def _folder(child: Any) -> Path:
-    return Path(child.dir)
+def _journal(child: object) -> Journal:
+    assert isinstance(child, Child)
+    return child.journal
 
 
 def load(path: Path) -> Specimen:

@@ -119,8 +119,8 @@ BAD: dict[str, tuple[str, str]] = {
     "starts it again after its stop": (
         (
             "def bad(child):\n    def again():\n        stop(vm)\n        start(child)\n"
-            "        while len(list(open(child.dir / 'journal'))) < 60 or "
-            "open(child.dir / 'journal').read().count('\"start\"') < 2: time.sleep(0.01)\n"
+            "        while len(child.journal.entries()) < 60 or "
+            "[e.event for e in child.journal.entries()].count('start') < 2: time.sleep(0.01)\n"
             "    vm = start(child)\n    yield again"
         ),
         "UsageError: the adapter bad started the fake 2 times (pids {N}, {N}); an adapter starts",
@@ -322,7 +322,7 @@ BAD: dict[str, tuple[str, str]] = {
         "bad = External(stop='sh {dir}/stop', files={'stop': 'kill {vm_pid}'})",
         (
             "UsageError: files['stop']='kill {vm_pid}': there is no {vm_pid}; filled in are {dir},"
-            " {qmp}, {pid} ({{vm_pid}} stays {vm_pid}) (from the call)"
+            " {pid_file}, {qmp}, {pid} ({{vm_pid}} stays {vm_pid}) (from the call)"
         ),
     ),
     "qmp without the knob": (

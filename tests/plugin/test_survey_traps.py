@@ -153,7 +153,7 @@ def test_4_the_pid_of_what_was_started_is_not_the_vms(gracekill: Judge) -> None:
     def manager(child: Child) -> Iterator[Callable[[], object]]:
         shell = subprocess.Popen(f"{child.cmdline}; exit 3", shell=True)
         child.wait_ready()
-        pids.extend((shell.pid, child.pid, int((child.dir / "pid").read_text())))
+        pids.extend((shell.pid, child.pid, int(child.pid_file.read_text())))
         program = Path(f"/proc/{child.pid}/cmdline").read_text().split("\0")
         assert child.program in program
 

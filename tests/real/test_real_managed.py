@@ -72,7 +72,9 @@ def nothing_left(of: Manager) -> Iterator[None]:
     yield
     assert of.child is not None
     assert not Path(of.child.disk).exists()
-    assert not {"mark", "ready", "monitor", "nbd"} & {path.name for path in of.child.dir.iterdir()}
+    assert not {"mark", "ready", "monitor", "nbd"} & {
+        path.name for path in of.child.dir.parent.iterdir()
+    }
     if of._process is not None:
         of._reaper.join(10)
         assert state(of._process.pid) in ("", "Z")

@@ -29,6 +29,7 @@ VALUES: dict[str, str | list[str]] = {
     "argv": ["/usr/bin/py thon", "-I", "/tmp/a b/qemu"],
     "program": "/tmp/a b/qemu",
     "dir": "/tmp/a b",
+    "pid_file": "/tmp/a b/pid",
     "qmp": "/tmp/a b/qmp",
 }
 
@@ -99,10 +100,7 @@ def test_whether_qmp_is_wanted() -> None:
 
 
 NEEDED = "a command is needed, as a string or a list of words"
-FREE = (
-    "a relative name below the fake's folder is needed, other than the fake's own: disk, journal,"
-    " mark, pid, qemu-system-x86_64, qmp, ready, stderr, start.log, stop-1.log"
-)
+WITHIN = "a name below {dir} is needed, such as 'etc/vm.conf'"
 
 
 def wrong_file(name: object, text: object = "") -> External:
@@ -113,10 +111,30 @@ WRONG: dict[str, tuple[External, str]] = {
     "no string": (External(stop=12), f"stop=12: {NEEDED} (it is neither)"),  # type: ignore[arg-type]
     "no words": (
         External(stop=["kill", 12]),  # type: ignore[list-item]
-        f"stop=['kill', 12]: {NEEDED} (it is neither)",
+        f"stop=['kill', 12]: {NEEDED} (its word 2 is 12)",
     ),
+    "a word is None": (
+        External(start=("{program}", None), stop="true"),  # type: ignore[arg-type]
+        f"start=('{{program}}', None): {NEEDED} (its word 2 is None)",
+    ),
+    "missing": (External(), f"stop='': {NEEDED} (it is empty)"),  # type: ignore[call-arg]
+    "missing, with a start": (
+        External(start="{program}"),  # type: ignore[call-arg]
+        f"stop='': {NEEDED} (it is empty)",
+    ),
+    "None": (External(stop=None), f"stop=None: {NEEDED} (it is neither)"),  # type: ignore[arg-type]
     "empty": (External(stop=""), f"stop='': {NEEDED} (it is empty)"),
+    "blank": (External(stop="  "), f"stop='  ': {NEEDED} (it is empty)"),
     "empty list": (External(stop=[]), f"stop=[]: {NEEDED} (it is empty)"),
+    "bytes": (External(stop=b"true"), f"stop=b'true': {NEEDED} (it is neither)"),  # type: ignore[arg-type]
+    "NUL": (
+        External(stop=["kill", "\0{pid}"]),
+        f"stop=['kill', '\\x00{{pid}}']: {NEEDED} (a NUL character is in it)",
+    ),
+    "empty start": (
+        External(start="", stop="true"),
+        f"start='': {NEEDED} (it is empty)",
+    ),
     "open quote": (
         External(stop="kill '{pid}"),
         f'stop="kill \'{{pid}}": {NEEDED} (No closing quotation)',
@@ -127,27 +145,30 @@ WRONG: dict[str, tuple[External, str]] = {
     ),
     "unknown field": (
         External(stop="kill {pdi}"),
-        "stop='{pdi}': there is no {pdi}; filled in are {dir}, {qmp}, {pid} ({{pdi}} stays {pdi})",
+        (
+            "stop='{pdi}': there is no {pdi}; filled in are {dir}, {pid_file}, {qmp}, {pid}"
+            " ({{pdi}} stays {pdi})"
+        ),
     ),
     "nothing is started": (
         External(stop="kill {pid} {program}"),
         (
-            "stop='{program}': {program} is not known there; filled in are {dir}, {qmp}, {pid}"
-            " ({{program}} stays {program})"
+            "stop='{program}': {program} is not known there; filled in are {dir}, {pid_file},"
+            " {qmp}, {pid} ({{program}} stays {program})"
         ),
     ),
     "no pid yet": (
         External(start="{program} {pid}", stop="true"),
         (
-            "start='{pid}': {pid} is not known there; filled in are {dir}, {qmp}, {argv}, {program}"
-            " ({{pid}} stays {pid})"
+            "start='{pid}': {pid} is not known there; filled in are {dir}, {pid_file}, {qmp},"
+            " {argv}, {program} ({{pid}} stays {pid})"
         ),
     ),
     "unknown field in a file": (
         wrong_file("conf", "run={programm}"),
         (
-            "files['conf']='run={programm}': there is no {programm}; filled in are {dir}, {qmp},"
-            " {pid} ({{programm}} stays {programm})"
+            "files['conf']='run={programm}': there is no {programm}; filled in are {dir},"
+            " {pid_file}, {qmp}, {pid} ({{programm}} stays {programm})"
         ),
     ),
     "names nothing": (
@@ -192,8 +213,8 @@ WRONG: dict[str, tuple[External, str]] = {
     ),
     "no text": (wrong_file("conf", b"text"), "files['conf']=b'text': a text is needed"),
 }
-for bad in ("/etc/conf", "../conf", "a/../../conf", "", ".", "disk", "qmp/x", "start.log", 7):
-    WRONG[f"name {bad!r}"] = (wrong_file(bad), f"files[{bad!r}]: {FREE}")
+for bad in ("/etc/conf", "../conf", "a/../../conf", "", ".", "a\0b", None, 7):
+    WRONG[f"name {bad!r}"] = (wrong_file(bad), f"files[{bad!r}]: {WITHIN}")
 
 
 @pytest.mark.parametrize("case", WRONG)
@@ -207,6 +228,14 @@ def test_what_cannot_be_run_is_one_error_before_anything_is_started(case: str) -
 # -- in use, with a VM that runs already
 
 Use = Callable[[External], Command]
+
+
+def own(vm: FakeQemu) -> Path:
+    """The folder of the commands."""
+    (folder,) = vm.dir.glob("own*")
+    return folder
+
+
 WRITE = "import json, sys; json.dump(sys.argv[1:], open(sys.argv[1], 'w'))"
 
 
@@ -232,11 +261,12 @@ def use(vm: FakeQemu) -> Iterator[Use]:
 
 
 def test_a_command_is_told_of_the_vm(vm: FakeQemu, use: Use) -> None:
-    stop = [sys.executable, "-c", WRITE, "{dir}/told", "{pid}", "{qmp}", "{{pid}}"]
+    stop = [sys.executable, "-c", WRITE, "{dir}/told", "{pid}", "{qmp}", "{pid_file}", "{{pid}}"]
     ended = use(External(stop=stop)).stop()
     assert (ended.ok, ended.returncode, ended.output) == (True, 0, "")
-    told = json.loads((vm.dir / "told").read_text())
-    assert told == [f"{vm.dir}/told", str(vm.pid), vm.qmp, "{pid}"]
+    told = json.loads((own(vm) / "told").read_text())
+    assert told == [f"{own(vm)}/told", str(vm.pid), vm.qmp, str(vm.pid_file), "{pid}"]
+    assert vm.pid_file.read_text() == f"{vm.pid}\n"
 
 
 def test_files_are_there_before_and_scripts_can_be_run(vm: FakeQemu, use: Use) -> None:
@@ -247,7 +277,23 @@ def test_files_are_there_before_and_scripts_can_be_run(vm: FakeQemu, use: Use) -
     ended = use(External(stop="{dir}/bin/stop", files=files)).stop()
     assert str(ended) == "exit 0: bye"
     assert vm.wait(20).code == 0
-    assert not os.access(vm.dir / "etc/greeting", os.X_OK)
+    assert not os.access(own(vm) / "etc/greeting", os.X_OK)
+
+
+def test_any_name_is_free_and_none_of_the_vm_is_touched(vm: FakeQemu, use: Use) -> None:
+    names = sorted(path.name for path in vm.dir.iterdir())
+    kept = {name: (vm.dir / name).read_bytes() for name in ("disk", "journal", "pid")}
+    files = dict.fromkeys((*names, "start.log", "stop-1.log", "own/x"), "mine {pid}")
+    command = use(External(stop=["cat", "{dir}/stop-1.log"], files=files))
+    assert str(command.stop()) == f"exit 0: mine {vm.pid}"
+    assert {(own(vm) / name).read_text() for name in files} == {f"mine {vm.pid}"}
+    assert {name: (vm.dir / name).read_bytes() for name in kept} == kept
+
+
+def test_the_next_trial_of_a_vm_finds_nothing_of_the_last_one(vm: FakeQemu, use: Use) -> None:
+    script = ["sh", "-c", "echo {pid}; ls '{dir}'; touch '{dir}/mark'"]
+    for _ in range(2):
+        assert str(use(External(stop=script)).stop()) == f"exit 0: {vm.pid}"
 
 
 def test_how_a_command_ends_is_told_with_its_last_words(use: Use) -> None:
@@ -271,12 +317,12 @@ def test_a_command_that_cannot_be_run_is_no_failure_of_the_routine(
     vm: FakeQemu, use: Use, mode: int, text: str, why: str
 ) -> None:
     command = use(External(stop="{dir}/stop {pid}"))
-    (vm.dir / "stop").write_text(text)
-    (vm.dir / "stop").chmod(mode)
+    (own(vm) / "stop").write_text(text)
+    (own(vm) / "stop").chmod(mode)
     with pytest.raises(UsageError) as caught:
         command.stop()
     assert str(caught.value) == (
-        f"stop='{{dir}}/stop {{pid}}': '{vm.dir}/stop' cannot be run: {why} (from a test)"
+        f"stop='{{dir}}/stop {{pid}}': '{own(vm)}/stop' cannot be run: {why} (from a test)"
     )
 
 
@@ -301,7 +347,7 @@ def test_several_callers_each_get_their_own_answer(vm: FakeQemu, use: Use) -> No
     for thread in threads:
         thread.join(30)
     assert len(set(told)) == 4, told
-    assert sorted(path.name for path in vm.dir.glob("stop-*.log")) == [
+    assert sorted(path.name for path in vm.dir.glob("commands/stop-*.log")) == [
         f"stop-{number}.log" for number in range(1, 5)
     ]
 
@@ -309,8 +355,8 @@ def test_several_callers_each_get_their_own_answer(vm: FakeQemu, use: Use) -> No
 def test_stops_that_hang_are_freed_and_so_are_those_to_come(vm: FakeQemu, use: Use) -> None:
     script = 'echo >"$1"; sleep 600'
     command = use(External(stop=["sh", "-c", script, "sh", "{dir}/runs", "{pid}"]))
-    os.mkfifo(vm.dir / "runs")
-    runs = os.open(vm.dir / "runs", os.O_RDWR)
+    os.mkfifo(own(vm) / "runs")
+    runs = os.open(own(vm) / "runs", os.O_RDWR)
     ended: list[str] = []
     thread = threading.Thread(target=lambda: ended.append(str(command.stop())))
     thread.start()

@@ -97,7 +97,7 @@ def test_what_a_manager_gets(prepare: Prepare) -> None:
     assert child.qmp is not None
     assert prepare().child.qmp is None
     assert repr(child) == f"<Child {child.program}>"
-    assert repr(child.target) == f"<fake QEMU in {child.dir}/disk>"
+    assert repr(child.target) == f"<fake QEMU in {child.image}>"
 
 
 def test_before_its_start_it_has_no_pid(prepare: Prepare) -> None:
@@ -112,7 +112,7 @@ def test_before_its_start_it_has_no_pid(prepare: Prepare) -> None:
 
 def test_one_that_ends_before_it_is_ready_is_told_at_once(prepare: Prepare) -> None:
     unstarted = prepare()
-    disk = os.open(unstarted.child.dir / "disk", os.O_RDWR)
+    disk = os.open(unstarted.child.image, os.O_RDWR)
     imagelock.take(disk)  # so that it says that it is there, and goes
     with subprocess.Popen(unstarted.child.argv, stderr=subprocess.PIPE) as process:
         with pytest.raises(StartError, match="ended before it was ready"):

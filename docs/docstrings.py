@@ -125,6 +125,7 @@ def _is_returned(cls: type) -> bool:
 _RETURNED = {
     "Audit",
     "Child",
+    "Exploration",
     "FakeQemu",
     "KillResult",
     "RealChild",

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
     from pytest_gracekill.child.knobs import Knobs
     from pytest_gracekill.explore.run import Step
-    from pytest_gracekill.report import Call, Report
+    from pytest_gracekill.judgement import Judgement
+    from pytest_gracekill.report import Call
     from pytest_gracekill.trial import Plan
     from pytest_gracekill.verdicts.evidence import Evidence
 
@@ -45,8 +46,8 @@ def of(plan: Plan, evidence: Evidence) -> dict[str, object]:
     }
 
 
-def with_schedule(report: Report, steps: Sequence[Step], facts: Mapping[str, str]) -> Report:
-    """The report of an explored failure, with the schedule that leads to it."""
+def with_schedule(report: Judgement, steps: Sequence[Step], facts: Mapping[str, str]) -> Judgement:
+    """The judgement of an explored failure, with the schedule that leads to it."""
     rows = [
         {
             "number": number,

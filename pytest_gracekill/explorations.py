@@ -19,7 +19,7 @@ from pytest_gracekill.settings import KINDS, Value
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from pytest_gracekill.explore.exploration import Exploration
+    from pytest_gracekill.explore.findings import Findings
     from pytest_gracekill.explore.run import Run
     from pytest_gracekill.explore.search import Coverage
     from pytest_gracekill.witness.places import Named
@@ -63,9 +63,7 @@ class Asking:
         )
 
 
-def explore(
-    asking: Asking, routine: object, source: str, values: Mapping[str, Value]
-) -> Exploration:
+def explore(asking: Asking, routine: object, source: str, values: Mapping[str, Value]) -> Findings:
     """Explore a kill routine.
 
     :raises UsageError: a value cannot be used, or asks for what is not simulated.
@@ -115,7 +113,7 @@ def explore_threads(
     bodies: Sequence[Callable[[object], object]],
     check_: Callable[[object], object] | None,
     values: Mapping[str, object],
-) -> Exploration:
+) -> Findings:
     """Explore any threads.
 
     :raises UsageError: a value cannot be used.

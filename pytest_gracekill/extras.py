@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from pytest_gracekill.report import Report
+    from pytest_gracekill.judgement import Judgement
 
 
-def add(report: pytest.TestReport, trials: Sequence[Report]) -> None:
+def add(report: pytest.TestReport, trials: Sequence[Judgement]) -> None:
     """Add the pictures of the trials that are not ok to the extras of a test's report.
 
     The extras are plain dicts, as `pytest_html.extras.svg` makes them: they come through xdist.
@@ -28,7 +28,7 @@ def add(report: pytest.TestReport, trials: Sequence[Report]) -> None:
         vars(report)["extras"] = [*getattr(report, "extras", []), *drawn]
 
 
-def _extra(number: int, trial: Report) -> dict[str, str]:
+def _extra(number: int, trial: Judgement) -> dict[str, str]:
     name = f"gracekill trial {number}"
     try:
         content = base64.b64encode(_svg(trial).encode()).decode("ascii")
@@ -40,6 +40,6 @@ def _extra(number: int, trial: Report) -> dict[str, str]:
     return {"name": name, "content": content, **image}
 
 
-def _svg(trial: Report) -> str:
+def _svg(trial: Judgement) -> str:
     saved = folder.Saved(story=trial.history, record=folder.record_of(trial))
     return svg(picture_of(saved))

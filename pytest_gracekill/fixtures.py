@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Protocol, TypeVar, cast
 
 import pytest
 
-from pytest_gracekill import settings
+from pytest_gracekill import looks, settings
 from pytest_gracekill.errors import StartError, UnsupportedError, UsageError
+from pytest_gracekill.looks import Looks
 
 T = TypeVar("T")
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
+    from types import FrameType
 
     from pytest_gracekill.child.handle import FakeQemu
     from pytest_gracekill.child.real_managed import RealChild
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from pytest_gracekill.choreography import Point
     from pytest_gracekill.explorations import Asking
     from pytest_gracekill.explore.exploration import Exploration
+    from pytest_gracekill.explore.findings import Findings
+    from pytest_gracekill.judgement import Judgement
     from pytest_gracekill.progress_line import ProgressLine
     from pytest_gracekill.report import Report
     from pytest_gracekill.routine.external import External
@@ -43,12 +47,14 @@ NAMED: pytest.StashKey[Named] = pytest.StashKey()
 DEADLINE = pytest.StashKey[float]()
 #: In which order locks were taken in the trials of this session.
 ORDER: pytest.StashKey[SessionOrder] = pytest.StashKey()
-#: The reports of this test's trials, in order.
-REPORTS = pytest.StashKey[list["Report"]]()
+#: What this test's trials have found, in order.
+REPORTS = pytest.StashKey[list["Judgement"]]()
 #: The line on the terminal of this session; not there where it has none.
 LINE: pytest.StashKey[ProgressLine] = pytest.StashKey()
 #: The explorations of this test, in order; None stands for one that is still going on.
-EXPLORED = pytest.StashKey[list["Exploration | None"]]()
+EXPLORED = pytest.StashKey[list["Findings | None"]]()
+#: What of that this test has looked at.
+LOOKS = pytest.StashKey[Looks]()
 
 MARKER_HELP = (
     "gracekill(*, flags, policy, force, survive, slack, stall_limit, contenders, contend,"
@@ -286,6 +292,7 @@ def gracekill(
     """
     _needs_linux()
     from pytest_gracekill import lab, trial  # noqa: PLC0415 - loaded when it is used
+    from pytest_gracekill.report import Report  # noqa: PLC0415
     from pytest_gracekill.underway import TrialUnderway  # noqa: PLC0415
     from pytest_gracekill.witness.class_order import SessionOrder, TrialOrder  # noqa: PLC0415
 
@@ -314,20 +321,20 @@ def gracekill(
         going_on = TrialUnderway()
         try:
             with telling(request, going_on):
-                report = lab.run(plan, going_on)
+                found = lab.run(plan, going_on)
         except UnsupportedError as error:
             pytest.skip(error.what)
         except (UsageError, StartError) as error:
             # the same for what is wrong with an adapter
             raise error.with_traceback(None) from error.__cause__
-        reports.append(report)
-        request.node.user_properties.extend(trial.properties(report))
+        reports.append(found)
+        request.node.user_properties.extend(trial.properties(found))
         save = request.config.stash[SETTLED]["save"].value
         root, every = trial.evidence_root(save, request.config.invocation_params.dir)
-        if save is not None and (every or not report.ok):
+        if save is not None and (every or not found.ok):
             nodeid = request.node.nodeid
-            report.save(trial.evidence_folder(root, nodeid, len(reports)), title=nodeid)
-        return report
+            found.save(trial.evidence_folder(root, nodeid, len(reports)), title=nodeid)
+        return Report(found, _looking(request, found, looks.caller()))
 
     judging = cast("Judge", judge)
     # a function has attributes, too
@@ -335,6 +342,20 @@ def gracekill(
     with folders(tmp_path_factory) as folder:
         yield judging
     _check_replayed(request)
+    handed = request.node.stash.setdefault(LOOKS, Looks())
+    if handed.called:
+        # what other fixtures have run in their clean-up, after the test itself
+        looks.fail(handed.settle())
+
+
+def _looking(
+    request: pytest.FixtureRequest, found: Judgement | Findings, frame: FrameType
+) -> Callable[[], None] | None:
+    """What a test calls by looking at what it is handed; None where there is no need to look."""
+    if found.ok:
+        return None
+    handed: Looks = request.node.stash.setdefault(LOOKS, Looks())
+    return handed.hand(found, frame).look
 
 
 def _explorers(
@@ -348,7 +369,8 @@ def _explorers(
 
         named = (routine, "the call") if routine is not None else routine_of(request)
         values = arguments_of(request, arguments)
-        return explored(lambda asking: explorations.explore(asking, *named, values))
+        found = explored(lambda asking: explorations.explore(asking, *named, values))
+        return handed(found, looks.caller())
 
     def explore_threads(
         setup: Callable[[], object],
@@ -359,11 +381,17 @@ def _explorers(
         __tracebackhide__ = True
         from pytest_gracekill import explorations  # noqa: PLC0415 - loaded when it is used
 
-        return explored(
+        found = explored(
             lambda asking: explorations.explore_threads(asking, setup, bodies, check, arguments)
         )
+        return handed(found, looks.caller())
 
-    def explored(ask: Callable[[Asking], Exploration]) -> Exploration:
+    def handed(found: Findings, frame: FrameType) -> Exploration:
+        from pytest_gracekill.explore.exploration import Exploration  # noqa: PLC0415 - see above
+
+        return Exploration(found, _looking(request, found, frame))
+
+    def explored(ask: Callable[[Asking], Findings]) -> Findings:
         __tracebackhide__ = True
         from pytest_gracekill import explorations, trial  # noqa: PLC0415 - loaded when it is used
         from pytest_gracekill.underway import SearchUnderway  # noqa: PLC0415

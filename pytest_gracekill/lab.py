@@ -19,9 +19,10 @@ from pytest_gracekill.calls import Callers, Seen
 from pytest_gracekill.child.launch import READY_WITHIN
 from pytest_gracekill.child.unstarted import SHOWS_WITHIN
 from pytest_gracekill.errors import StartError, UsageError
+from pytest_gracekill.judgement import Judgement
 from pytest_gracekill.participants import Participants
 from pytest_gracekill.promises import budget_of, claims_success, promise_of
-from pytest_gracekill.report import Call, Report
+from pytest_gracekill.report import Call
 from pytest_gracekill.routine.adapt import MANAGERS
 from pytest_gracekill.routine.offered import offer
 from pytest_gracekill.routine.policy import KillPolicy
@@ -51,14 +52,13 @@ START_WITHIN = 60.0
 END_WITHIN = 30.0
 
 
-def run(plan: Plan, underway: TrialUnderway | None = None) -> Report:
+def run(plan: Plan, underway: TrialUnderway | None = None) -> Judgement:
     """Run one trial.
 
     :param underway: is told what is going on.
     :raises StartError: the fake did not become ready.
     :raises UsageError: the adapter cannot be used so; nothing is left running.
     :raises KeyboardInterrupt: the user interrupted; the trial has been cleared away.
-    :raises Exception: whatever the adapter's clean-up raised, when nothing else was wrong.
     """
     __tracebackhide__ = True
     clock.check()
@@ -70,7 +70,9 @@ def run(plan: Plan, underway: TrialUnderway | None = None) -> Report:
         evidence = trial.call()
         failed = trial.end()
         verdicts, not_judged = judge(evidence)
-        report = Report(
+        if isinstance(failed, UsageError):
+            raise failed
+        return Judgement(
             verdicts=verdicts,
             not_judged=not_judged,
             disk=evidence.audit,
@@ -81,13 +83,6 @@ def run(plan: Plan, underway: TrialUnderway | None = None) -> Report:
             clean_up=failed,
             circumstances=circumstances.of(plan, evidence),
         )
-        if failed is not None and (report.ok or isinstance(failed, UsageError)):
-            failed.add_note(
-                f"raised by the clean-up of the adapter {plan.routine.name}; the trial itself said:"
-                f" {report.headline()}"
-            )
-            raise failed
-        return report
 
 
 @contextmanager

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
-from pytest_gracekill import clock, settings
+from pytest_gracekill import clock, looks, settings
 from pytest_gracekill.conformance import cases
 from pytest_gracekill.errors import UsageError
 from pytest_gracekill.fixtures import (
     DEADLINE,
     EXPLORED,
     LINE,
+    LOOKS,
     MARKER_HELP,
     NAMED,
     REPORTS,
@@ -140,10 +142,25 @@ def pytest_leave_pdb(config: pytest.Config) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """Tell how far the suite is, and fail a test that has not looked at a report that is not ok."""
+    handed = item.stash.setdefault(LOOKS, looks.Looks())
+    try:
+        with _telling(item):
+            result = yield
+    finally:
+        handed.called = True
+        unseen = handed.settle()
+    looks.fail(unseen)
+    return result
+
+
+@contextmanager
+def _telling(item: pytest.Item) -> Iterator[None]:
     """Tell how far the suite is, while a case takes long."""
     line = item.config.stash.get(LINE, None)
     if line is None or not cases.is_case(getattr(item, "function", None)):
-        return (yield)
+        yield
+        return
     from pytest_gracekill.underway import CasesUnderway  # noqa: PLC0415 - for a terminal only
 
     suite = item.config.stash.setdefault(CASES, CasesUnderway())
@@ -151,7 +168,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     suite.begins(item.name.removeprefix("test_"), len(every))
     with line.during(suite.__str__, since=suite.began):
         try:
-            return (yield)
+            yield
         finally:
             suite.done += 1
 
@@ -182,11 +199,14 @@ def pytest_runtest_makereport(
         from pytest_gracekill.conformance import outcome  # noqa: PLC0415 - for the suite only
 
         outcome.note(item, report, call)
-    if call.when == "teardown" and REPORTS in item.stash:
+    if call.when == "teardown":
         # pytest keeps its items to the end, and a history has a hundred thousand records
-        del item.stash[REPORTS]
-    if call.when == "teardown" and EXPLORED in item.stash:
-        del item.stash[EXPLORED]
+        if REPORTS in item.stash:
+            del item.stash[REPORTS]
+        if EXPLORED in item.stash:
+            del item.stash[EXPLORED]
+        if LOOKS in item.stash:
+            del item.stash[LOOKS]
     if call.when == "call" and item.config.getoption("htmlpath", None):
         from pytest_gracekill import extras  # noqa: PLC0415 - for who has pytest-html
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from pytest_gracekill.errors import UsageError
+from pytest_gracekill.legible import error_text, escape, text_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     from pytest_gracekill.child.disk import Audit
+    from pytest_gracekill.judgement import Judgement
     from pytest_gracekill.witness.history import History
 
 Status = Literal["ok", "broken", "unknown"]
@@ -68,6 +69,12 @@ class Verdict:
     detail: tuple[str, ...] = ()
     moments: tuple[Moment, ...] = ()
 
+    def __post_init__(self) -> None:
+        # whatever a text was made of, a terminal and an XML file can hold it
+        for name in ("evidence", "summary", "advice"):
+            object.__setattr__(self, name, escape(getattr(self, name)))
+        object.__setattr__(self, "detail", tuple(map(escape, self.detail)))
+
     def __str__(self) -> str:
         return f"{self.name}: {self.headline} ({self.evidence})"
 
@@ -108,91 +115,133 @@ class Call:
         if self.success is None:
             return f"cut off after {self.elapsed:.3f} s"
         if self.error is not None:
-            return f"raised {type(self.error).__name__}: {self.error}"
-        try:
-            return f"returned {self.result}"
-        except Exception as error:  # noqa: BLE001 - a result of the user's, whatever its text raises
-            return f"returned a {type(self.result).__name__} ({type(error).__name__} for its text)"
+            return f"raised {error_text(self.error)}"
+        return f"returned {text_of(self.result)}"
 
 
-@dataclass(frozen=True, kw_only=True)
 class Report:
     """One trial, judged. ``str()`` is the table, ``repr()`` one line; ``check()`` asserts.
 
-    ``clean_up`` is what the adapter raised in its clean-up, when the trial had found something
-    itself. ``circumstances``: the routine, the knobs, the calls, as plain data.
+    A test that ends without having looked at a report that is not ok fails. Any attribute,
+    ``str()``, ``bool()`` and ``check()`` are looks; ``repr()`` and ``save()`` are none.
     """
 
-    verdicts: Mapping[str, Verdict]
-    not_judged: Mapping[str, str]
-    disk: Audit
-    calls: tuple[Call, ...]
-    history: History = field(repr=False)
-    longest_stall: float | None = None
-    sigkill_sent: bool = False
-    clean_up: Exception | None = None
-    circumstances: Mapping[str, object] = field(default_factory=dict, repr=False)
-    saved: list[Path] = field(default_factory=list, repr=False)
+    __slots__ = ("_judgement", "_on_look")
+
+    def __init__(self, judgement: Judgement, on_look: Callable[[], None] | None = None) -> None:
+        self._judgement = judgement
+        self._on_look = on_look
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Report, (self._judgement.portable(),)
+
+    def _looked(self) -> Judgement:
+        """Note that the test looks at it."""
+        if self._on_look is not None:
+            self._on_look()
+        return self._judgement
 
     def __str__(self) -> str:
-        from pytest_gracekill.render.text import table  # noqa: PLC0415 - render reads reports
-
-        return table(self)
+        return str(self._looked())
 
     def __repr__(self) -> str:
-        return f"<Report {self.headline()}>"
+        return f"<Report {self._judgement.headline()}>"
+
+    def __bool__(self) -> bool:
+        return self.ok
 
     @property
     def ok(self) -> bool:
-        """True when every verdict that was judged is ``ok``; unknown is not ok."""
-        return all(verdict.status == "ok" for verdict in self.verdicts.values())
+        """True when every verdict that was judged is ``ok``, and the clean-up raised nothing.
+
+        Unknown is not ok. ``bool(report)`` is the same.
+        """
+        return self._looked().ok
+
+    @property
+    def verdicts(self) -> Mapping[str, Verdict]:
+        """The verdicts by name; a KeyError of what was not judged gives the reason."""
+        return self._looked().verdicts
+
+    @property
+    def not_judged(self) -> Mapping[str, str]:
+        """What could not apply to this trial, by name, with the reason."""
+        return self._looked().not_judged
+
+    @property
+    def disk(self) -> Audit:
+        """The disk after the trial: which blocks were acknowledged, and which are damaged."""
+        return self._looked().disk
+
+    @property
+    def calls(self) -> tuple[Call, ...]:
+        """Every call of the routine; one, unless ``callers=`` says more."""
+        return self._looked().calls
+
+    @property
+    def history(self) -> History:
+        """Every event of the trial."""
+        return self._looked().history
 
     @property
     def result(self) -> object:
         """What the (first) call of the routine returned; ``None`` when it raised."""
-        return self.calls[0].result
+        return self._looked().result
 
     @property
     def error(self) -> BaseException | None:
-        """What the (first) call of the routine raised, if it did."""
-        return self.calls[0].error
+        """What the (first) call of the routine raised; ``None`` when it returned."""
+        return self._looked().error
 
     @property
     def elapsed(self) -> float:
-        """How long the (first) call of the routine took, in seconds."""
-        return self.calls[0].elapsed
+        """Seconds that the (first) call of the routine took."""
+        return self._looked().elapsed
+
+    @property
+    def longest_stall(self) -> float | None:
+        """Seconds of the longest operation of a contender; ``None`` without contenders."""
+        return self._looked().longest_stall
+
+    @property
+    def sigkill_sent(self) -> bool:
+        """Whether a SIGKILL of the routine reached the VM."""
+        return self._looked().sigkill_sent
+
+    @property
+    def clean_up(self) -> BaseException | None:
+        """What the adapter's clean-up raised: the report is not ok then, whatever the verdicts."""
+        return self._looked().clean_up
+
+    @property
+    def circumstances(self) -> Mapping[str, object]:
+        """The routine, the knobs and the calls, as plain data."""
+        return self._looked().circumstances
+
+    @property
+    def saved(self) -> list[Path]:
+        """The folders that the evidence was written to."""
+        return self._looked().saved
 
     def headline(self, *names: str) -> str:
         """Every word that is not ``ok`` in one line: pytest's ``--tb=line`` shows only this."""
-        chosen = names or tuple(self.verdicts)
-        words = [
-            self.verdicts[name].headline
-            for name in VERDICTS
-            if name in chosen and name in self.verdicts and self.verdicts[name].status != "ok"
-        ]
-        words += [f"NOT JUDGED {name}" for name in names if name in self.not_judged]
-        return "gracekill: " + (", ".join(words) or "ok")
+        return self._looked().headline(*names)
 
     def check(self, *names: str) -> None:
         """Fail unless every verdict (or every one that is named) is ``ok``.
 
+        What the adapter's clean-up raised fails every check, whichever verdicts it names.
+
         :raises AssertionError: a verdict is broken or unknown, or one that was asked for by name
-            could not be judged in this trial; the text is the whole table.
+            could not be judged in this trial, or the clean-up raised; the text is the whole table.
         :raises UsageError: there is no verdict of that name.
         """
         __tracebackhide__ = True
-        for name in names:
-            if name not in VERDICTS:
-                raise UsageError(
-                    f"there is no verdict {name!r}; those that are judged: {', '.join(VERDICTS)}",
-                    source="report.check()",
-                )
-        chosen = names or tuple(self.verdicts)
-        if all(name in self.verdicts and self.verdicts[name].status == "ok" for name in chosen):
-            return
-        from pytest_gracekill.render.text import failure  # noqa: PLC0415 - render reads reports
+        self._looked().check(*names)
 
-        raise AssertionError(failure(self, names))
+    def ignore(self) -> None:
+        """Say that the test means not to look at this report, even if it is not ok."""
+        self._looked()
 
     def save(self, directory: str | Path, *, title: str = "") -> Path:
         """Write the evidence, and its picture: ``timeline.html`` is the file to open.
@@ -203,10 +252,4 @@ class Report:
         trial in it are replaced.
         ``title`` is what it is called there, such as the test. Returns the directory.
         """
-        from pytest_gracekill.render import folder as folders  # noqa: PLC0415 - as above
-
-        folder = Path(directory)
-        folders.write(folder, self.history, folders.record_of(self, title), str(self))
-        if folder not in self.saved:
-            self.saved.append(folder)
-        return folder
+        return self._judgement.save(directory, title=title)

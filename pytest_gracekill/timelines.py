@@ -12,22 +12,22 @@ from pytest_gracekill.render.terminal.ink import ink_for
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from pytest_gracekill.explore.exploration import Exploration
+    from pytest_gracekill.explore.findings import Findings
+    from pytest_gracekill.judgement import Judgement
     from pytest_gracekill.render.terminal.ink import Ink
-    from pytest_gracekill.report import Report
 
 #: Trials of one test that are drawn.
 _MOST = 5
 
 
-def failed(trials: Sequence[Report], explored: Sequence[Exploration | None]) -> list[Report]:
+def failed(trials: Sequence[Judgement], explored: Sequence[Findings | None]) -> list[Judgement]:
     """The reports that there is something to see in."""
     found = [trial for trial in trials if not trial.ok]
     found += [e.failure for e in explored if e is not None and e.failure is not None]
     return found
 
 
-def drawn(reports: Sequence[Report], encoding: str | None) -> Iterator[str]:
+def drawn(reports: Sequence[Judgement], encoding: str | None) -> Iterator[str]:
     """Each as a terminal of that encoding can show it; at the end the file to open."""
     for report in reports[:_MOST]:
         files = [f"evidence: {path / folder.PAGE}" for path in report.saved]
@@ -36,7 +36,7 @@ def drawn(reports: Sequence[Report], encoding: str | None) -> Iterator[str]:
         yield f"and {len(reports) - _MOST} more trials, which are not drawn"
 
 
-def _drawn(report: Report, ink: Ink) -> str:
+def _drawn(report: Judgement, ink: Ink) -> str:
     try:
         saved = folder.Saved(story=report.history, record=folder.record_of(report))
         return terminal(picture_of(saved), ink)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from pytest_gracekill.choreography import Point
-    from pytest_gracekill.report import Report
+    from pytest_gracekill.judgement import Judgement
     from pytest_gracekill.routine.adapt import Adapted
     from pytest_gracekill.routine.domain import Domain
     from pytest_gracekill.routine.model import Driver, Lookup
@@ -289,7 +289,7 @@ def _knobs(adapted: Adapted, values: Mapping[str, Value], names: Iterable[str]) 
     )
 
 
-def properties(report: Report) -> list[tuple[str, object]]:
+def properties(report: Judgement) -> list[tuple[str, object]]:
     """What the JUnit file says of a trial, as properties of its test."""
     found: list[tuple[str, object]] = [
         ("gracekill_lost_blocks", len(report.disk.lost)),

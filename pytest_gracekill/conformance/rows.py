@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pytest_gracekill.conformance.cases import Case
-    from pytest_gracekill.report import Report, Verdict
+    from pytest_gracekill.judgement import Judgement
+    from pytest_gracekill.report import Verdict
 
 #: The name under which a report of pytest's has the row of its case.
 ATTRIBUTE = "gracekill_case"
@@ -68,7 +69,7 @@ def row(case: Case, case_id: str, verdict: str, evidence: str, routine: str = ""
     )
 
 
-def of_failure(message: str, reports: Sequence[Report]) -> tuple[str, str]:
+def of_failure(message: str, reports: Sequence[Judgement]) -> tuple[str, str]:
     """Words and evidence of a case that failed with this message."""
     headline = message.partition("\n")[0]
     if not headline.startswith("gracekill: "):
@@ -88,7 +89,7 @@ def _words(verdict: Verdict) -> tuple[str, ...]:
     return ("UNKNOWN",) if verdict.status == "unknown" else (verdict.word, *verdict.also)
 
 
-def of_success(reports: Sequence[Report], remarks: Sequence[str]) -> tuple[str, str]:
+def of_success(reports: Sequence[Judgement], remarks: Sequence[str]) -> tuple[str, str]:
     """What was seen in a case that passed: the signals, and what became of the VM."""
     told = list(remarks)
     for report in reports[-1:]:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pytest_gracekill.child.journal import Journal
     from pytest_gracekill.child.unstarted import Child
     from pytest_gracekill.fixtures import Judge, StartFake
+    from pytest_gracekill.judgement import Judgement
     from pytest_gracekill.report import Report
     from pytest_gracekill.routine.external import External
 
@@ -58,7 +59,7 @@ class Contract:
     gracekill: Judge
     fake_qemu: StartFake
     folder: Callable[[], Path]
-    reports: list[Report]
+    reports: list[Judgement]
     remarks: list[str]
 
     def __str__(self) -> str:
@@ -173,7 +174,7 @@ class Contract:
         found.check()
         self.remarks.append(found.headline().removeprefix("gracekill: "))
 
-    def note(self, report: Report) -> None:
+    def note(self, report: Judgement) -> None:
         """Take a report of another process as one of this test's."""
         self.reports.append(report)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 import pytest
@@ -21,10 +20,10 @@ from pytest_gracekill.conformance.refusal import (
 )
 from pytest_gracekill.conformance.terms import not_judged
 from pytest_gracekill.routine.external import External
-from pytest_gracekill.witness.history import History
 
 if TYPE_CHECKING:
     from pytest_gracekill.conformance.terms import Contract
+    from pytest_gracekill.judgement import Judgement
     from pytest_gracekill.report import Report
 
 
@@ -143,12 +142,13 @@ def test_pid_that_is_used_again(contract: Contract) -> None:
     folder = contract.folder()
     knobs = Knobs.from_values({"topology": "reaped", "flush_time": 0.37, "reuse_pid": True})
 
-    def work() -> Report:
+    def work() -> Judgement:
         # what the fork has of our threads' locks may be held for good, the handlers are pytest's
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         vm = spawn(knobs, folder / "vm")
         try:
-            return _portable(contract.trial(vm=vm, contenders=1))
+            contract.trial(vm=vm, contenders=1)
+            return contract.reports[-1].portable()
         finally:
             vm.close()
 
@@ -158,19 +158,6 @@ def test_pid_that_is_used_again(contract: Contract) -> None:
         pytest.skip(f"no pid namespace can be had here: {error}")
     if isinstance(seen, Failed):
         not_judged(f"the process in the namespace: {seen}")
-    report = cast("Report", seen)
+    report = cast("Judgement", seen)
     contract.note(report)
     report.check("escalation")
-
-
-def _portable(report: Report) -> Report:
-    """Without what belongs to its process."""
-    calls = tuple(
-        replace(
-            call,
-            result=str(call.result),
-            error=None if call.error is None else RuntimeError(str(call.error)),
-        )
-        for call in report.calls
-    )
-    return replace(report, calls=calls, history=History())

@@ -10,7 +10,7 @@ from pytest_gracekill.circumstances import with_schedule
 from pytest_gracekill.counted import counted
 from pytest_gracekill.errors import UsageError
 from pytest_gracekill.explore import token as tokens
-from pytest_gracekill.explore.exploration import Exploration, Failure
+from pytest_gracekill.explore.findings import Failure, Findings
 from pytest_gracekill.explore.named import NamedLocks, read_named
 from pytest_gracekill.explore.reachable import check_reachable
 from pytest_gracekill.explore.run import START_NS, Step
@@ -20,12 +20,12 @@ from pytest_gracekill.settings import is_seconds
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from pytest_gracekill.explore.exploration import Status
+    from pytest_gracekill.explore.findings import Status
     from pytest_gracekill.explore.run import Clock, Run
     from pytest_gracekill.explore.scenario import Scenario
     from pytest_gracekill.explore.search import Coverage, Found, Result
     from pytest_gracekill.explore.token import Token
-    from pytest_gracekill.report import Report
+    from pytest_gracekill.judgement import Judgement
     from pytest_gracekill.witness.places import Named
 
 CLOCKS: dict[str, tuple[Clock, ...]] = {
@@ -95,7 +95,7 @@ def explore(
     limits: Limits,
     asked: Asked,
     locks: Sequence[Named] = (),
-) -> Exploration:
+) -> Findings:
     """Explore a scenario, or replay one schedule of it.
 
     :param make: makes the scenario; is given what prepares the named locks in each schedule.
@@ -143,14 +143,14 @@ def _exploration(
     scenario: Scenario,
     failures: tuple[Failure, ...],
     asked: Asked,
-) -> Exploration:
+) -> Findings:
     limit = "; ".join(
         dict.fromkeys(f"{c.limit} (clock {c.clock})" for c in result.coverage if c.limit)
     )
     if not limit and not failures and (unjudged := scenario.unjudged()):
         limit = f"not judged in any schedule: {unjudged}"
     status = "failed" if failures else "incomplete" if limit else "exhausted"
-    return Exploration(
+    return Findings(
         status=cast("Status", status),
         schedules=result.schedules,
         scope=_scope(result, scenario),
@@ -206,11 +206,11 @@ def _fingerprint(scenario: Scenario, asked: Asked) -> str:
     return tokens.fingerprint(f"{asked.test}\n{scenario.identity}")
 
 
-def _told(report: Report, run: Run, token: Token) -> Failure:
+def _told(report: Judgement, run: Run, token: Token) -> Failure:
     """A recorded schedule with its steps and its token."""
     steps = tuple(_steps(run))
     return Failure(
-        report=with_schedule(report, steps, {"clock": token.clock, "replay": str(token)}),
+        judgement=with_schedule(report, steps, {"clock": token.clock, "replay": str(token)}),
         steps=steps,
         token=str(token),
         clock=token.clock,
@@ -218,7 +218,7 @@ def _told(report: Report, run: Run, token: Token) -> Failure:
     )
 
 
-def _replayed(search: Search, scenario: Scenario, token: Token, asked: Asked) -> Exploration:
+def _replayed(search: Search, scenario: Scenario, token: Token, asked: Asked) -> Findings:
     fingerprint = _fingerprint(scenario, asked)
     if token.fingerprint != fingerprint:
         raise UsageError(
@@ -229,7 +229,7 @@ def _replayed(search: Search, scenario: Scenario, token: Token, asked: Asked) ->
         )
     report, run = search.replay(token.clock, token.choices)
     failed = not report.ok
-    return Exploration(
+    return Findings(
         status="failed" if failed else "incomplete",
         schedules=1,
         scope=f"{scenario.scope}; clock {token.clock}: the schedule of the token",

@@ -9,8 +9,9 @@ from pytest_gracekill.driving import TARGET
 from pytest_gracekill.explore.run import START_NS
 from pytest_gracekill.explore.stage import AWAITS_CALL, AWAITS_EOF, ROUTINE
 from pytest_gracekill.explore.stuck import deadlock_in
+from pytest_gracekill.judgement import Judgement
 from pytest_gracekill.promises import claims_success, promise_of
-from pytest_gracekill.report import Call, NotJudged, Report, Verdict
+from pytest_gracekill.report import Call, NotJudged, Verdict
 from pytest_gracekill.verdicts import JUDGES, deadlock, judge
 from pytest_gracekill.verdicts.evidence import (
     SHORT_NS,
@@ -79,7 +80,7 @@ def _error_of(contender: Explored) -> object:
     return None if task is None else _named_error(task.error)
 
 
-def judged(plan: Plan, stage: Stage, budget: float) -> Report:
+def judged(plan: Plan, stage: Stage, budget: float) -> Judgement:
     """The report of a schedule that has ended."""
     found = deadlock_in(stage.run, benign=_benign(stage))
     evidence = _evidence(plan, stage, budget, found)
@@ -94,7 +95,7 @@ def judged(plan: Plan, stage: Stage, budget: float) -> Report:
         if stage.run.explores_time:
             _drop_what_needs_jump(verdicts, not_judged)
         not_judged["leftovers"] = "nothing is left of a simulated VM"
-    return Report(
+    return Judgement(
         verdicts=verdicts,
         not_judged=not_judged,
         disk=evidence.audit,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from pytest_gracekill.explore.run import Run
     from pytest_gracekill.explore.scenario import Words
-    from pytest_gracekill.report import Report
+    from pytest_gracekill.judgement import Judgement
     from pytest_gracekill.trial import Plan
 
 
@@ -94,7 +94,7 @@ class KillScenario:
             if name not in self._seen_ok
         )
 
-    def report(self, run: Run) -> Report:
+    def report(self, run: Run) -> Judgement:
         stage = self._stage
         assert stage is not None
         assert stage.run is run

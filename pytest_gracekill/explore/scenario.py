@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from pytest_gracekill.explore.run import Run
-    from pytest_gracekill.report import Report
+    from pytest_gracekill.judgement import Judgement
 
 #: Verdict and word of each that is not ok, in the order of the verdicts.
 Words: TypeAlias = "tuple[tuple[str, str], ...]"
@@ -30,7 +30,7 @@ class Scenario(Protocol):
     def words(self, run: Run) -> Words:
         """What is broken in a schedule that has ended; empty: nothing."""
 
-    def report(self, run: Run) -> Report:
+    def report(self, run: Run) -> Judgement:
         """The same as a report, of a run that was recorded."""
 
     def unjudged(self) -> str:

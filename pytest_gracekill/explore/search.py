@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from pytest_gracekill.explore.points import Point
     from pytest_gracekill.explore.run import Clock
     from pytest_gracekill.explore.scenario import Scenario, Words
-    from pytest_gracekill.report import Report
+    from pytest_gracekill.judgement import Judgement
 
 #: Tries to make a failing schedule shorter, and seconds for it.
 _SHRINKS = 400
@@ -176,7 +176,7 @@ class Search:
                 self.result.found[number] = self._plainer(self._shrunk(found), clocks[0])
         return self.result
 
-    def replay(self, clock: Clock, choices: Mapping[int, int]) -> tuple[Report, Run]:
+    def replay(self, clock: Clock, choices: Mapping[int, int]) -> tuple[Judgement, Run]:
         """One schedule, recorded.
 
         :raises UsageError: a choice cannot be had, or the program is not the one that it was.

@@ -11,7 +11,8 @@ from pytest_gracekill.explore.locks import Lock
 from pytest_gracekill.explore.reachable import check_made
 from pytest_gracekill.explore.run import START_NS, as_ns
 from pytest_gracekill.explore.stuck import deadlock_in, raise_not_simulated
-from pytest_gracekill.report import VERDICTS, Call, Report, Verdict
+from pytest_gracekill.judgement import Judgement
+from pytest_gracekill.report import VERDICTS, Call, Verdict
 from pytest_gracekill.routine.adapt import name_of
 from pytest_gracekill.witness.history import History
 from pytest_gracekill.witness.sites import Frame, frames_of_traceback
@@ -91,7 +92,7 @@ class ThreadsScenario:
     def unjudged(self) -> str:
         return ""
 
-    def report(self, run: Run) -> Report:
+    def report(self, run: Run) -> Judgement:
         found = deadlock_in(run)
         words = self.words(run)
         verdicts = {"deadlock": _deadlock(run, found)}
@@ -109,7 +110,7 @@ class ThreadsScenario:
         for step in run.steps:
             site = None if step.site is None else str(step.site)
             history.record("step", step.actor, step.at_ns, text=step.text, site=site)
-        return Report(
+        return Judgement(
             verdicts=verdicts,
             not_judged={
                 name: "no kill routine takes part" for name in VERDICTS if name not in verdicts

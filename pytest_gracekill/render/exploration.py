@@ -12,7 +12,7 @@ from pytest_gracekill.render.text import table
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from pytest_gracekill.explore.exploration import Exploration, Failure
+    from pytest_gracekill.explore.findings import Failure, Findings
     from pytest_gracekill.explore.run import Step
 
 _WIDTH = 100
@@ -21,7 +21,7 @@ _SHOWN = 10
 _ENDS = 4
 
 
-def text(exploration: Exploration) -> str:
+def text(exploration: Findings) -> str:
     """The headline, what was looked at, and each failure with its schedule."""
     lines = [exploration.headline()]
     lines += _wrapped(exploration.scope, "  explored    ")
@@ -33,7 +33,7 @@ def text(exploration: Exploration) -> str:
 
 
 def _failure(failure: Failure, test: str, *, first: bool) -> Iterator[str]:
-    rows = table(failure.report).splitlines()
+    rows = table(failure.judgement).splitlines()
     # the first one's headline stands on top already
     yield from rows[1:] if first else rows
     yield f"the schedule, in virtual time (clock {failure.clock}):"

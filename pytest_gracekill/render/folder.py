@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from pytest_gracekill.judgement import Judgement
     from pytest_gracekill.render.picture import Picture
-    from pytest_gracekill.report import Report
     from pytest_gracekill.witness.history import Event
 
 HISTORY = "history.jsonl"
@@ -62,7 +62,7 @@ class Saved:
         return str(self.record)
 
 
-def record_of(report: Report, title: str = "") -> Record:
+def record_of(report: Judgement, title: str = "") -> Record:
     """What is kept of a report beside its history."""
     about = report.circumstances
     calls = cast("Sequence[Mapping[str, object]]", about.get("calls", ()))

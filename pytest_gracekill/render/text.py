@@ -5,23 +5,24 @@ from __future__ import annotations
 import textwrap
 from typing import TYPE_CHECKING
 
+from pytest_gracekill.legible import error_text
 from pytest_gracekill.render.folder import PAGE
 from pytest_gracekill.report import VERDICTS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pytest_gracekill.report import Report
+    from pytest_gracekill.judgement import Judgement
 
 _WIDTH = 100
 
 
-def table(report: Report) -> str:
+def table(report: Judgement) -> str:
     """The headline, a row per verdict, what to change, and what was not judged."""
     return failure(report, ())
 
 
-def failure(report: Report, names: tuple[str, ...]) -> str:
+def failure(report: Judgement, names: tuple[str, ...]) -> str:
     """The table under a headline of the named verdicts only, as ``report.check(*names)`` fails."""
     lines = [report.headline(*names)]
     words = [report.verdicts[name].word for name in report.verdicts]
@@ -42,8 +43,9 @@ def failure(report: Report, names: tuple[str, ...]) -> str:
     if report.not_judged:
         lines += _wrapped(reasons(report.not_judged), "not judged: ", 12)
     if report.clean_up is not None:
-        raised = f"{type(report.clean_up).__name__}: {report.clean_up}"
-        lines += _wrapped(f"the adapter's clean-up failed, too: {raised}", "", 2)
+        too = "" if all(v.status == "ok" for v in report.verdicts.values()) else ", too"
+        raised = error_text(report.clean_up)
+        lines += _wrapped(f"the adapter's clean-up failed{too}: {raised}", "", 2)
     lines += [f"evidence: {folder / PAGE}" for folder in report.saved]
     return "\n".join(lines)
 

@@ -12,7 +12,7 @@ from pytest_gracekill.settings import Value
 from .shipped import BLOCKS
 
 if TYPE_CHECKING:
-    from pytest_gracekill import Report
+    from pytest_gracekill.judgement import Judgement
 
     from .shipped import Shipped
 
@@ -56,7 +56,7 @@ def measure(shipped: Shipped, flush_time: float, folder: Path) -> Cell:
     return cell(shipped, flush_time, lab.run(plan))
 
 
-def cell(shipped: Shipped, flush_time: float, report: Report) -> Cell:
+def cell(shipped: Shipped, flush_time: float, report: Judgement) -> Cell:
     """The figures of a report."""
     left_running = "data" in report.not_judged
     return Cell(

@@ -14,7 +14,7 @@ import inspect
 import os
 import re
 import signal
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,7 +28,6 @@ from pytest_gracekill.conformance.apart import CannotError, Failed, enter_pid_na
 from pytest_gracekill.conformance.around import around
 from pytest_gracekill.routine.adapt import adapt
 from pytest_gracekill.trial import default_topology, knob_names
-from pytest_gracekill.witness.history import History
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,12 +77,7 @@ class Specimen:
 
         def work() -> Report:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
-            report = gracekill(self.routine, **self.trial)
-            # what belongs to that process
-            calls = tuple(
-                replace(call, result=str(call.result), error=None) for call in report.calls
-            )
-            return replace(report, calls=calls, history=History())
+            return gracekill(self.routine, **self.trial)
 
         with TemporaryDirectory() as folder:
             try:

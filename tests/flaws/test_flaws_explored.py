@@ -34,7 +34,7 @@ from pytest_gracekill.settings import Value
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pytest_gracekill.explore.exploration import Exploration
+    from pytest_gracekill.explore.findings import Findings
 
 # beside this file, where pytest finds it
 load = import_module("test_flaws").load
@@ -65,9 +65,9 @@ class Explored:
     path: Path
     expected: dict[str, str]
     holds_under: str | None
-    explore: Callable[..., Exploration] = field(repr=False)
+    explore: Callable[..., Findings] = field(repr=False)
 
-    def words(self, exploration: Exploration) -> dict[str, str]:
+    def words(self, exploration: Findings) -> dict[str, str]:
         """What the first failure says of that which is expected."""
         report = exploration.failure
         assert report is not None, exploration
@@ -87,7 +87,7 @@ def specimen(path: Path, request: pytest.FixtureRequest) -> Explored:
     module = module_from_spec(spec)
     spec.loader.exec_module(module)
 
-    def explore(*, replay: str | None = None, **more: Any) -> Exploration:
+    def explore(*, replay: str | None = None, **more: Any) -> Findings:
         asking = explorations.Asking(
             test=f"tests/flaws/{path.name}",
             number=1,
@@ -110,7 +110,7 @@ def specimen(path: Path, request: pytest.FixtureRequest) -> Explored:
     )
 
 
-def told(exploration: Exploration) -> str:
+def told(exploration: Findings) -> str:
     """The report of the first failure, and its schedule."""
     failure = exploration.failures[0]
     return "\n".join((str(failure.report), *steps(failure.steps, failure.origin_ns)))

@@ -272,13 +272,19 @@ def test_it_runs_when_the_adapter_is_wrong(gracekill: Judge) -> None:
 
 
 @forms
-def test_what_it_raises_is_the_failure_when_all_else_is_well(gracekill: Judge, form: str) -> None:
-    cleaner = Cleaner(stops, raising="no port")
-    with pytest.raises(LookupError, match="no port") as caught:
-        gracekill(getattr(cleaner, form), flush_time=0.1)
-    (note,) = caught.value.__notes__
-    assert note.startswith(f"raised by the clean-up of the adapter Cleaner.{form};")
-    assert note.endswith("the trial itself said: gracekill: ok")
+@pytest.mark.parametrize("names", [(), ("data",), ("outcome", "leftovers")])
+def test_what_it_raises_fails_every_check(
+    gracekill: Judge, form: str, names: tuple[str, ...]
+) -> None:
+    report = gracekill(getattr(Cleaner(stops, raising="no port"), form), flush_time=0.1)
+    assert {verdict.status for verdict in report.verdicts.values()} == {"ok"}
+    assert not report.ok
+    with pytest.raises(AssertionError) as caught:
+        report.check(*names)
+    assert caught.value.__cause__ is report.clean_up
+    lines = str(caught.value).splitlines()
+    assert lines[0] == "gracekill: CLEAN-UP FAILED (LookupError: no port)"
+    assert "the adapter's clean-up failed: LookupError: no port" in lines
 
 
 @forms

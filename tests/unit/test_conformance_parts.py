@@ -31,8 +31,9 @@ from pytest_gracekill.conformance.apart import (
 from pytest_gracekill.conformance.cases import Case, described, longest_first, waits_long
 from pytest_gracekill.conformance.wallclock import clock_set
 from pytest_gracekill.errors import UsageError
+from pytest_gracekill.judgement import Judgement
 from pytest_gracekill.render.cases import headline, table
-from pytest_gracekill.report import Report, Verdict
+from pytest_gracekill.report import Verdict
 from pytest_gracekill.witness.bindings import replaced
 from pytest_gracekill.witness.history import History
 
@@ -100,10 +101,10 @@ def row(verdict: str, case_id: str = "a_case", evidence: str = "why") -> rows.Ro
     return rows.row(CASE, case_id, verdict, evidence)
 
 
-def report(**verdicts: tuple[str, str]) -> Report:
+def report(**verdicts: tuple[str, str]) -> Judgement:
     from pytest_gracekill.child.disk import Audit
 
-    return Report(
+    return Judgement(
         verdicts={
             name: Verdict(
                 name=name,

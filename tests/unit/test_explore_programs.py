@@ -28,7 +28,7 @@ from pytest_gracekill.settings import Value
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from pytest_gracekill.explore.exploration import Exploration
+    from pytest_gracekill.explore.findings import Findings
 
 HERE = sys.modules[__name__]
 #: For what has to come, on a busy machine.
@@ -43,7 +43,7 @@ def explored(
     check: Callable[[Any], object] | None = None,
     replay: str | None = None,
     **values: object,
-) -> Exploration:
+) -> Findings:
     given = Value(value=replay, source="--gracekill-replay")
     asking = Asking(test="test_it", number=1, replay=given, deadline=None)
     return explore_threads(asking, setup, bodies, check, {"seconds": AMPLE, **values})

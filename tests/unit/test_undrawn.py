@@ -10,9 +10,10 @@ import pytest
 
 from pytest_gracekill import extras
 from pytest_gracekill.child.disk import Audit
+from pytest_gracekill.judgement import Judgement
 from pytest_gracekill.render import folder
 from pytest_gracekill.render.record import Record
-from pytest_gracekill.report import Report, Verdict
+from pytest_gracekill.report import Verdict
 from pytest_gracekill.witness.history import History
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def test_evidence_that_cannot_be_drawn_is_evidence(
 def test_pytest_html_hears_of_it(monkeypatch: pytest.MonkeyPatch, *, drawn: bool) -> None:
     if not drawn:
         monkeypatch.setattr(extras, "picture_of", fails)
-    trial = Report(
+    trial = Judgement(
         verdicts={"data": LOST}, not_judged={}, disk=Audit(), calls=(), history=History()
     )
     test = SimpleNamespace(extras=[{"name": "theirs"}])

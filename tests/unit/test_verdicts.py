@@ -12,6 +12,7 @@ from pytest_gracekill.child.disk import Audit
 from pytest_gracekill.child.handle import Exit
 from pytest_gracekill.child.journal import Entry
 from pytest_gracekill.child.knobs import Knobs
+from pytest_gracekill.judgement import Judgement
 from pytest_gracekill.report import VERDICTS, Call, NotJudged, Report, Verdict
 from pytest_gracekill.routine.result import KillResult
 from pytest_gracekill.verdicts.evidence import (
@@ -523,11 +524,13 @@ def test_unknown(name: str, evidence: str, changes: dict[str, Any]) -> None:
 def report(**changes: Any) -> Report:
     found, not_judged = verdicts.judge(change(RIGHT, **changes))
     return Report(
-        verdicts=found,
-        not_judged=not_judged,
-        disk=audit(),
-        calls=(RIGHT.call,),
-        history=History(),
+        Judgement(
+            verdicts=found,
+            not_judged=not_judged,
+            disk=audit(),
+            calls=(RIGHT.call,),
+            history=History(),
+        )
     )
 
 

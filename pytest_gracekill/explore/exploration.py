@@ -52,8 +52,10 @@ class Exploration:
 
     @property
     def status(self) -> Status:
-        """``"failed"``, ``"exhausted"`` (every schedule within ``scope`` was run, and none fails) or
-        ``"incomplete"`` (none of those that were run fails; ``limit`` says why there are others).
+        """``"failed"``, ``"exhausted"`` or ``"incomplete"``; the last has a ``limit``.
+
+        Exhausted: every schedule within ``scope`` was run and none fails. Incomplete: none of those
+        that were run fails, and ``limit`` says why there are others.
         """
         return self._looked().status
 

@@ -6,6 +6,7 @@ be a moment old.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,8 @@ class Flushed:
         self.asked = False
         self.begun = False
         self.blocks = 0
+        #: How many blocks this flush writes; None where that is not known.
+        self.dirty: int | None = None
 
     def look(self) -> None:
         """Read on."""
@@ -43,8 +46,17 @@ class Flushed:
         for line in whole.splitlines():
             if b'"flush_begin"' in line:
                 self.begun, self.blocks = True, 0
+                self.dirty = _dirty(line)
             elif b'"block"' in line and self.begun:
                 self.blocks += 1
+
+
+def _dirty(line: bytes) -> int | None:
+    try:
+        blocks = json.loads(line).get("blocks")
+    except (ValueError, AttributeError):
+        return None  # damaged by somebody else
+    return blocks if isinstance(blocks, int) else None
 
 
 @dataclass(slots=True)
@@ -75,8 +87,8 @@ class TrialUnderway:
         if vm is not None and flushed is not None:
             flushed.look()
             if flushed.begun:
-                done = min(flushed.blocks, vm.knobs.blocks)
-                told.append(f"flushed {done} of {vm.knobs.blocks} blocks")
+                dirty = vm.knobs.blocks if flushed.dirty is None else flushed.dirty
+                told.append(f"flushed {min(flushed.blocks, dirty)} of {dirty} blocks")
         if self.until is not None:
             told.append(f"cut off in {max(self.until - clock.monotonic(), 0.0):.0f} s")
         return ", ".join(told)

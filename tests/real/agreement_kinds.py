@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import agreement_guest
 from agreement_seen import WITHIN, Client, await_that, complaints
 
-from pytest_gracekill import Stop
+from pytest_gracekill import Stall, Stop
 from pytest_gracekill.child import launch, programfile, real_image, real_programs, real_qemu
 from pytest_gracekill.child.handle import FakeQemu, spawn
 from pytest_gracekill.child.knobs import Knobs
@@ -88,6 +88,10 @@ class Kind(ABC):
     @abstractmethod
     def held(self, durable: int) -> FakeQemu:
         """A VM that stands still when so many blocks are on its disk."""
+
+    @abstractmethod
+    def held_alive(self, durable: int) -> FakeQemu:
+        """The same for a flush after which the VM stays, as that of QMP `stop`."""
 
     @abstractmethod
     def reach(self, vm: FakeQemu, durable: int) -> None:
@@ -181,8 +185,27 @@ class Fake(Kind):
             Knobs(blocks=BLOCKS, flush_time=0.0, on_term=stop, topology="child", qmp=True)
         )
 
+    def held_alive(self, durable: int) -> FakeQemu:
+        # time enough to stop it by a signal there; it is held by that, and not by the stall
+        stall = Stall(at=durable, seconds=2.0)
+        return self._spawn(
+            Knobs(blocks=BLOCKS, flush_time=0.0, flush_profile=stall, topology="child", qmp=True)
+        )
+
     def reach(self, vm: FakeQemu, durable: int) -> None:
-        await_that(lambda: vm.journal.last("stop"), f"block {durable}")
+        if isinstance(vm.knobs.on_term, Stop):
+            await_that(lambda: vm.journal.last("stop"), f"block {durable}")
+            return
+
+        def on_disk() -> int:
+            return sum(entry.event == "block" for entry in vm.journal.entries())
+
+        await_that(
+            lambda: vm.journal.last("flush_begin") and on_disk() == durable, f"block {durable}"
+        )
+        os.kill(vm.pid, signal.SIGSTOP)
+        os.waitid(os.P_PID, vm.pid, os.WSTOPPED | os.WNOWAIT)
+        assert on_disk() == durable, "the machine was too busy to stop it in its stall"
 
     def release(self, vm: FakeQemu) -> None:
         vm_stopped = vm.popen
@@ -236,6 +259,9 @@ class Real(Kind):
         return self._spawn(RealKnobs(blocks=BLOCKS, flush_time=0.0, topology="child", qmp=True))
 
     def held(self, durable: int) -> FakeQemu:  # noqa: ARG002 - `reach` brings it there
+        return self.endless()
+
+    def held_alive(self, durable: int) -> FakeQemu:  # noqa: ARG002 - `reach` brings it there
         return self.endless()
 
     def reach(self, vm: FakeQemu, durable: int) -> None:

@@ -71,6 +71,10 @@ class Client:
     def say(self, text: str) -> list[str]:
         """The same for any text."""
         self.send(text)
+        return self.read_answer()
+
+    def read_answer(self) -> list[str]:
+        """Everything that is said up to the next answer."""
         deadline = time.monotonic() + WITHIN
         said: list[str] = []
         while not said or "event" in json.loads(said[-1]):

@@ -5,6 +5,7 @@ None of them depends on a clock: the VM stands still in the middle of its flush 
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import signal
@@ -175,6 +176,9 @@ BAD_WORDS = (
     '{"execute": "query-status", "id": {"a": [1]}}',
     "[1]",
     "nonsense",
+    '{"execute": "set-action", "arguments": {"shutdown": "never"}}',
+    '{"execute": "set-action", "arguments": {"shutdown": 1}}',
+    '{"execute": "set-action", "arguments": {"power": "off"}}',
 )
 
 
@@ -189,6 +193,88 @@ def misunderstandings(kind: Kind) -> Seen:
     seen |= {text: client.say(text) for text in BAD_WORDS}
     client.send('{"execute": "quit"}')
     return seen | {"quit": client.rest()} | _ended(vm)
+
+
+def flushed_alive(asks: tuple[str, ...], kind: Kind) -> Seen:
+    """A flush after which the VM stays: in the middle of it, after it, and killed then."""
+    vm = kind.held_alive(HALF)
+    client = kind.client(vm)
+    for ask in asks[:-1]:
+        client.say(ask)
+    client.send(asks[-1])
+    said = client.until("STOP")
+    kind.reach(vm, HALF)
+    said += client.so_far()
+    late = Client.of(vm.qmp)
+    kind.stack.callback(late.close)
+    seen: Seen = {
+        "QMP before the disk is flushed": said,
+        "blocks that would be lost in the middle": ranges(vm.disk.audit().lost),
+        "in the middle: files": _left(vm),
+    }
+    kind.release(vm)
+    seen["QMP then"] = client.read_answer()
+    seen["query-status"] = client.ask("query-status")
+    seen["stop"] = client.ask("stop")
+    os.kill(vm.pid, signal.SIGKILL)
+    return seen | {"QMP at last": client.rest()} | _ended(vm)
+
+
+def flushed_alive_and_killed(ask: str, kind: Kind) -> Seen:
+    """SIGKILL in the middle of such a flush."""
+    vm = kind.held_alive(5)
+    client = kind.client(vm)
+    client.send(ask)
+    kind.reach(vm, 5)
+    os.kill(vm.pid, signal.SIGKILL)
+    return {"QMP": client.rest(), **_ended(vm)}
+
+
+def flushed_alive_and_asked(asks: tuple[str, ...], more: tuple[str, ...], kind: Kind) -> Seen:
+    """Signals and QMP in the middle of such a flush: what ends the VM has to wait."""
+    vm = kind.held_alive(HALF)
+    client = kind.client(vm)
+    for ask in asks[:-1]:
+        client.say(ask)
+    client.send(asks[-1])
+    said = client.until("STOP")
+    kind.reach(vm, HALF)
+    # of one kind: in which order QEMU's handlers run, and so which one it reports, is not settled
+    for _ in range(2):
+        os.kill(vm.pid, signal.SIGTERM)
+    for ask in more:
+        client.send(ask)
+    late = Client.of(vm.qmp)
+    kind.stack.callback(late.close)
+    late.send('{"execute": "qmp_capabilities"}')
+    said += client.so_far()
+    kind.release(vm)
+    return {"QMP": said + client.rest(), "another client": late.rest(), **_ended(vm)}
+
+
+def stopped_and_asked(asks: tuple[str, ...], kind: Kind) -> Seen:
+    """What was flushed by `stop` is flushed: the VM ends at once, and loses nothing."""
+    vm = kind.vm()
+    client = kind.client(vm)
+    seen: Seen = {f"{number}: {ask}": client.say(ask) for number, ask in enumerate(asks, 1)}
+    os.kill(vm.pid, signal.SIGTERM)
+    return seen | {"SIGTERM": client.rest()} | _ended(vm)
+
+
+def _command(name: str, **arguments: str) -> str:
+    asked: dict[str, object] = {"execute": name}
+    if arguments:
+        asked["arguments"] = arguments
+    return json.dumps(asked)
+
+
+STOP, CONT = _command("stop"), _command("cont")
+HUMAN_STOP = json.dumps({"execute": "human-monitor-command", "arguments": {"command-line": "stop"}})
+#: As `-no-reboot -no-shutdown`: a reset is a shutdown, after which the VM stays.
+RESET_HALTS = (
+    _command("set-action", reboot="shutdown", shutdown="pause"),
+    _command("system_reset"),
+)
 
 
 def _requests() -> dict[str, Callable[[Kind], Seen]]:
@@ -210,6 +296,23 @@ SCENARIOS: dict[str, Callable[[Kind], Seen]] = {
     "SIGTERM; SIGKILL when nothing is on the disk": partial(killed_at, 0),
     "SIGTERM; SIGKILL when 5 of 16 blocks are on the disk": partial(killed_at, 5),
     "SIGTERM; SIGKILL when 15 of 16 blocks are on the disk": partial(killed_at, 15),
+    "QMP stop": partial(flushed_alive, (STOP,)),
+    "QMP human-monitor-command stop": partial(flushed_alive, (HUMAN_STOP,)),
+    "QMP stop; SIGKILL when 5 of 16 blocks are on the disk": partial(
+        flushed_alive_and_killed, STOP
+    ),
+    "QMP stop; in the flush SIGTERM, SIGTERM, QMP query-status and cont": partial(
+        flushed_alive_and_asked, (STOP,), (_command("query-status"), CONT)
+    ),
+    "QMP stop; then SIGTERM": partial(stopped_and_asked, (STOP,)),
+    "QMP stop and cont; then SIGTERM": partial(stopped_and_asked, (STOP, CONT)),
+    "QMP stop and system_powerdown; then SIGTERM": partial(
+        stopped_and_asked, (STOP, _command("system_powerdown"), _command("query-status"))
+    ),
+    "a shutdown that the VM survives (-no-shutdown)": partial(flushed_alive, RESET_HALTS),
+    "a shutdown that the VM survives; in the flush SIGTERM, SIGTERM": partial(
+        flushed_alive_and_asked, RESET_HALTS, ()
+    ),
     "QMP while it runs": conversation,
     "QMP that is not understood": misunderstandings,
 }

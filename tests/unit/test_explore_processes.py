@@ -231,7 +231,7 @@ def test_a_block_is_lost_exactly_where_the_fake_loses_it(
     monkeypatch.setattr(flushing, "monotonic", lambda: machine.now)
     monkeypatch.setattr(flushing, "_write", lambda *_: None)
     try:
-        flushing.flush(machine)  # type: ignore[arg-type]
+        flushing.flush(machine, "exit")  # type: ignore[arg-type]
     except EOFError:
         pass
     on_disk = [block for block in range(10) if block not in vm.audit().lost]

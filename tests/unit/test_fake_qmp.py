@@ -362,6 +362,120 @@ def test_a_stopped_guest_writes_nothing_until_it_goes_on(fake: Spawn, connect: C
     until(lambda: events(machine).count("ack") > written, "the guest's next write")
 
 
+def flushes(fake: FakeQemu) -> list[tuple[object, object]]:
+    """Each flush that has begun: why, and how many blocks it writes."""
+    return [
+        (entry.fields["reason"], entry.fields["blocks"])
+        for entry in fake.journal.entries()
+        if entry.event == "flush_begin"
+    ]
+
+
+def kill(fake: FakeQemu) -> None:
+    os.kill(fake.pid, signal.SIGKILL)
+    assert fake.wait(WITHIN).signal == signal.SIGKILL
+
+
+def test_stop_is_answered_when_everything_is_flushed(fake: Spawn, connect: Connect) -> None:
+    machine = fake(flush_time=0.2)
+    client = connect(machine).negotiate()
+    assert client.ask("stop") == event("STOP")
+    assert client.line() == DONE
+    assert events(machine)[-1] == "flush_end"
+    assert not {"qmp", "signal"} & set(events(machine))
+    assert client.ask("stop") == DONE
+    assert flushes(machine) == [("stop", 64), ("stop", 0)]
+    kill(machine)
+    assert machine.disk.audit().ok
+
+
+def test_stop_is_not_answered_while_the_flush_goes_on(fake: Spawn, connect: Connect) -> None:
+    machine = fake(flush_profile="never")
+    client = connect(machine).negotiate()
+    assert client.ask("stop") == event("STOP")
+    os.kill(machine.pid, signal.SIGTERM)
+    until(lambda: "signal" in events(machine), "the signal")
+    assert flushes(machine) == [("stop", 64)]
+    kill(machine)
+    assert client.rest() == []
+    assert machine.disk.audit().lost == list(range(64))
+
+
+def test_a_signal_in_the_flush_of_stop_ends_the_vm_when_it_is_done(
+    fake: Spawn, connect: Connect
+) -> None:
+    machine = fake(flush_time=0.4, blocks=8, on_second_term="abort")
+    client = connect(machine).negotiate()
+    assert client.ask("stop") == event("STOP")
+    until(lambda: "block" in events(machine), "the flush")
+    os.kill(machine.pid, signal.SIGTERM)
+    client.send(b'{"execute":"query-status"}')
+    assert client.rest() == [SHUT_DOWN["host-signal"], DONE]
+    assert machine.wait(WITHIN).code == 0
+    seen = events(machine)
+    assert seen.index("signal") < seen.index("flush_end")
+    assert flushes(machine) == [("stop", 8), ("exit", 0)]
+    assert machine.disk.audit().ok
+    assert machine.stderr.count("terminating on signal 15") == 1
+
+
+def test_a_second_signal_in_the_flush_of_stop_does_what_the_knob_says(
+    fake: Spawn, connect: Connect
+) -> None:
+    machine = fake(flush_profile="never", on_second_term="abort")
+    client = connect(machine).negotiate()
+    assert client.ask("stop") == event("STOP")
+    for count in (1, 2):
+        os.kill(machine.pid, signal.SIGTERM)
+        until(lambda count=count: events(machine).count("signal") == count, "the signal")  # type: ignore[misc]
+    assert machine.wait(WITHIN).code == 1
+
+
+def test_stop_is_answered_by_a_vm_that_ignores_the_signal(fake: Spawn, connect: Connect) -> None:
+    machine = fake(flush_time=0.3, blocks=4, on_term="ignore")
+    client = connect(machine).negotiate()
+    assert client.ask("stop") == event("STOP")
+    os.kill(machine.pid, signal.SIGTERM)
+    assert client.line() == DONE
+    assert '"paused"' in client.ask("query-status")
+
+
+def test_a_guest_that_goes_on_writes_what_can_be_lost(fake: Spawn, connect: Connect) -> None:
+    machine = fake(flush_time=0.05, guest="writing", blocks=4)
+    client = connect(machine).negotiate()
+    assert [client.ask("stop"), client.line()] == [event("STOP"), DONE]
+    assert machine.disk.audit().ok
+    written = events(machine).count("ack")
+    assert [client.ask("cont"), client.line()] == [event("RESUME"), DONE]
+    until(lambda: events(machine).count("ack") >= written + 4, "four more writes")
+    kill(machine)
+    assert machine.disk.audit().stale == [0, 1, 2, 3]
+
+
+def test_a_crash_comes_also_when_stop_has_flushed_everything(fake: Spawn, connect: Connect) -> None:
+    machine = fake(flush_time=0.05, on_term=Crash(at=5, exit=3))
+    client = connect(machine).negotiate()
+    assert [client.ask("stop"), client.line()] == [event("STOP"), DONE]
+    assert machine.alive
+    os.kill(machine.pid, signal.SIGTERM)
+    assert machine.wait(WITHIN).code == 3
+    assert machine.disk.audit().ok
+
+
+def test_set_action_leaves_a_halted_vm_flushed(fake: Spawn, connect: Connect) -> None:
+    machine = fake(flush_time=0.1)
+    client = connect(machine).negotiate()
+    client.send(
+        b'{"execute":"set-action","arguments":{"reboot":"shutdown","shutdown":"pause"}}'
+        b'{"execute":"system_reset"}'
+    )
+    reset = event("SHUTDOWN", '{"guest": false, "reason": "host-qmp-system-reset"}')
+    assert client.lines(4) == [DONE, reset, event("STOP"), DONE]
+    assert flushes(machine) == [("poweroff", 64)]
+    kill(machine)
+    assert machine.disk.audit().ok
+
+
 def test_quit_is_announced_before_the_flush_and_answered_after_it(
     fake: Spawn, connect: Connect
 ) -> None:

@@ -192,6 +192,33 @@ def test_the_vm_lingers_and_exits_by_itself() -> None:
     assert [mark.kind for mark in lane(drawn, "fake").marks] == ["exit"]
 
 
+def test_the_flush_of_a_qmp_stop_is_not_that_of_the_end() -> None:
+    drawn = picture_of(
+        saved(
+            [
+                event(-0.5, "start", "fake", pid=7, blocks=4),
+                event(-0.4, "ack", "fake", first=0, last=3, generation=1),
+                event(-0.3, "ready", "fake"),
+                event(-0.2, "flush_begin", "fake", blocks=4, reason="stop"),
+                *(event(-0.2 + n / 100, "block", "fake", index=n, generation=1) for n in range(4)),
+                event(-0.1, "flush_end", "fake", reason="stop"),
+                event(-0.05, "ack", "fake", first=2, last=2, generation=2),
+                event(0.0, "call", "MainThread"),
+                event(0.1, "flush_begin", "fake", blocks=1, reason="exit"),
+                event(0.5, "block", "fake", index=2, generation=2),
+                event(0.5, "flush_end", "fake", reason="exit"),
+                event(0.5, "exit", "fake", code=0),
+                event(0.6, "return", "MainThread"),
+            ],
+            Record(headline="gracekill: ok", ok=True),
+        )
+    )
+    progress = lane(drawn, "fake").progress
+    assert ("flushing", 0.1, 0.5) in told(drawn, "fake")
+    assert progress is not None
+    assert progress.points == ((0.1, 3), (0.5, 4))
+
+
 def test_what_the_trial_has_ended_has_lost_nothing() -> None:
     events = [e for e in killed_in_the_flush() if e.kind != "gone"]
     events.append(event(1.3, "gone", "fake", code=None, signal=9, by_trial=True))

@@ -7,6 +7,7 @@ mean the same, and swallows labgrid's port forwards.
 import os
 
 from .inventory import INVENTORY
+from .machine import STOP
 from .runstate import Fault, Later, Vm
 
 TYPE_CHECKING = False
@@ -43,11 +44,13 @@ def perform(vm: Vm, name: str, arguments: "dict[str, Json]") -> "Json | Later":
     return COMMANDS[name](vm) if answer is None else answer(vm, arguments)
 
 
-def _stop(vm: Vm) -> "Json":
+def _stop(vm: Vm) -> "Json | Later":
     if vm.status == "running":
         vm.event("STOP")
         vm.be("paused")
-    return {}
+    # `do_vm_stop()` flushes whatever the state was, and the monitor stands still meanwhile
+    vm.machine.flush(STOP)
+    return Later(STOP, "") if vm.machine.deferred is not None else {}
 
 
 def _cont(vm: Vm) -> "Json | Later":

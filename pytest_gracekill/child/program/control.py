@@ -11,6 +11,7 @@ from time import monotonic
 
 from .command_line import Options
 from .line import Line
+from .machine import STOP
 from .qmp import Session
 from .qmp_json import FRAMES
 from .runstate import Later, Vm
@@ -71,13 +72,19 @@ class Control:
 
         :return: None when it is `until` (monotonic seconds), or the guest was stopped or went on.
         """
+        if self._last is not None:  # a `stop`; the VM has ignored the signal that came meanwhile
+            self._last.answer("")
+            self._last = None
         running = self._machine.running
         while True:
-            signal = self._machine.take(0.0)
+            signal = self._machine.take_deferred() or self._machine.take(0.0)
             if signal is not None:
                 return signal
             for session in self._sessions:
                 later = session.turn()
+                if later is not None and later.command == STOP:
+                    self._last = later
+                    return self._machine.take_deferred()
                 if later is not None:
                     self._note(later)
                     return later

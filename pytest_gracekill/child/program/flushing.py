@@ -15,16 +15,20 @@ if TYPE_CHECKING:
     from .machine import Machine
 
 
-def flush(machine: "Machine") -> None:
-    """Write what is dirty, in order; return when the last block is on the disk file."""
+def flush(machine: "Machine", reason: str) -> None:
+    """Write what is dirty, in order; return when the last block is on the disk file.
+
+    :param reason: why; `on_term` is heeded by the flush alone after which the VM exits.
+    """
     knobs = machine.configuration
     blocks = sorted(machine.dirty)
-    machine.record.write("flush_begin", blocks=len(blocks))
+    machine.record.write("flush_begin", blocks=len(blocks), reason=reason)
     begin = monotonic()
     if knobs.flush_profile == "never":
         machine.rest(float("inf"))
     stall_at = knobs.stall_at if knobs.flush_profile == "stall" else -1
-    event_at = knobs.on_term_at if knobs.on_term in ("crash", "stop") else -1
+    asked = reason == "exit" and knobs.on_term in ("crash", "stop")
+    event_at = knobs.on_term_at if asked else -1
     for position, block in enumerate(blocks):
         last = position == len(blocks) - 1
         # a flushing guest may have left the block in question clean: the next one then, or the
@@ -45,15 +49,22 @@ def flush(machine: "Machine") -> None:
         machine.rest(slot[1])
         if event_at >= 0 and (block >= event_at or last):
             event_at = -1
-            if knobs.on_term == "crash":
-                from .dying import crash  # noqa: PLC0415  # needed once, here
-
-                crash(machine)
-            stopped = monotonic()
-            machine.stop()
-            begin += monotonic() - stopped  # a frozen VM does not catch up
+            begin += _crash_or_freeze(machine)
         _write(machine, block, data[half:], half)
         machine.record.write("block", index=block, generation=machine.generations[block])
+    if event_at >= 0:
+        _crash_or_freeze(machine)  # nothing was dirty: a QMP `stop` had flushed it
+
+
+def _crash_or_freeze(machine: "Machine") -> float:
+    """Do what `on_term` says; return the seconds for which it has kept a VM that goes on."""
+    if machine.configuration.on_term == "crash":
+        from .dying import crash  # noqa: PLC0415  # needed once, here
+
+        crash(machine)
+    stopped = monotonic()
+    machine.freeze()
+    return monotonic() - stopped  # a frozen VM does not catch up
 
 
 def flush_for_guest(machine: "Machine") -> None:

@@ -26,6 +26,14 @@ PLACE: "Json" = {"core-id": 0, "thread-id": 0, "socket-id": 0}
 #: What may be switched on for a migration; there are two dozen more, and nobody migrates a fake.
 MIGRATION = ("events",)
 
+#: By argument of `set-action`, what QEMU takes; a fake neither panics nor has a watchdog.
+ACTIONS = {
+    "reboot": ("reset", "shutdown"),
+    "shutdown": ("poweroff", "pause"),
+    "panic": ("pause", "shutdown", "exit-failure", "none"),
+    "watchdog": ("reset", "shutdown", "poweroff", "pause", "debug", "none", "inject-nmi"),
+}
+
 STRING, ARRAY, OBJECT, BOOLEAN = "string", "array", "object", "boolean"
 TYPES: "dict[str, type]" = {STRING: str, ARRAY: list, OBJECT: dict, BOOLEAN: bool}
 
@@ -77,6 +85,18 @@ def _migrate_set_capabilities(vm: Vm, arguments: "dict[str, Json]") -> "Json":
     return {}
 
 
+def _set_action(vm: Vm, arguments: "dict[str, Json]") -> "Json":
+    for name, value in arguments.items():
+        _is(value, STRING, name)
+        if value not in ACTIONS[name]:
+            raise Fault(f"Parameter '{name}' does not accept value '{value}'")
+    if "reboot" in arguments:
+        vm.no_reboot = arguments["reboot"] == "shutdown"
+    if "shutdown" in arguments:
+        vm.no_shutdown = arguments["shutdown"] == "pause"
+    return {}
+
+
 def _qom_list(_vm: Vm, arguments: "dict[str, Json]") -> "Json":
     _, properties = _object(_needed(arguments, "path", STRING))
     listed = {"type": "string"} | {name: kind for name, (kind, _) in properties.items()}
@@ -119,6 +139,7 @@ INVENTORY: "dict[str, tuple[tuple[str, ...], Callable[[Vm, dict[str, Json]], Jso
     "query-named-block-nodes": (("flat",), _query_named_block_nodes),
     "query-migrate-capabilities": ((), _query_migrate_capabilities),
     "migrate-set-capabilities": (("capabilities",), _migrate_set_capabilities),
+    "set-action": (tuple(ACTIONS), _set_action),
     "qom-list": (("path",), _qom_list),
     "qom-get": (("path", "property"), _qom_get),
 }

@@ -30,8 +30,8 @@ SIGALRM = 14  # a deadline of our own; QEMU blocks it, too
 INTERNAL = (WAKE, SIGALRM)
 DIRTY_OFFSET = 64  # of blockformat, which is not imported before readiness
 WRITE_EVERY = 0.002  # seconds between two writes of a writing guest
-GUEST_FLUSH_EVERY = 16  # writes between two flushes by a flushing guest
 BUSY = "the guest is busy"
+EXIT, STOP, POWEROFF = "exit", "stop", "poweroff"  # why a VM flushes
 QUIET = 0.02  # seconds without a signal after which there is time to get ready for the flush
 
 
@@ -62,8 +62,10 @@ class Machine:
         self._lifeline = lifeline
         self._helpers: list[int] = []
         self._waited: tuple[int, ...] = ()
-        self._writes = 0
-        self._flushing = False
+        self.writes = 0
+        self._flushing = ""  # why: one of the reasons of `flushing`
+        #: The signal that came while a VM that stays was flushed, until it is taken up.
+        self.deferred: _signal.struct_siginfo | None = None
 
     # -- start
 
@@ -198,11 +200,20 @@ class Machine:
 
     def rest(self, until: float) -> None:
         """Wait; a second signal is journalled when it comes, and does what the knob says."""
-        while self.take(until) is not None:
+        while (taken := self.take(until)) is not None:
+            if self._flushing in (STOP, POWEROFF):
+                first = self.deferred is None
+                self.deferred = taken  # QEMU's handler notes the last one
+                if first:
+                    continue
             if self.configuration.on_second_term == "abort":
                 self.exit(1)
-            if self.configuration.on_second_term == "restart" and self._flushing:
+            if self.configuration.on_second_term == "restart" and self._flushing == EXIT:
                 raise Restarted
+
+    def take_deferred(self) -> "_signal.struct_siginfo | None":
+        signal, self.deferred = self.deferred, None
+        return signal
 
     def _serve(self) -> "_signal.struct_siginfo | Later":
         """Be the guest until something asks the VM to end, and return that."""
@@ -212,6 +223,8 @@ class Machine:
             if early is not None:
                 return early
             from . import flushing  # noqa: F401, PLC0415  # now there is time to load it
+        from . import guest  # noqa: PLC0415  # as above
+
         due = monotonic()
         while True:
             until = float("inf")
@@ -222,19 +235,7 @@ class Machine:
                 return taken
             # a monitor may have stopped the guest meanwhile, or let it go on
             if self.running and monotonic() >= until:
-                self._write_as_guest()
-
-    def _write_as_guest(self) -> None:
-        block = self._writes % self.configuration.blocks
-        generation = self.generations[block] + 1
-        self.record.write("ack", first=block, last=block, generation=generation)
-        self.generations[block] = generation
-        self.dirty.add(block)
-        self._writes += 1
-        if self.configuration.guest == "flushing" and self._writes % GUEST_FLUSH_EVERY == 0:
-            from .flushing import flush_for_guest  # noqa: PLC0415  # as above
-
-            flush_for_guest(self)
+                guest.write(self)
 
     def _react(self, request: "_signal.struct_siginfo | Later") -> None:
         on_term = self.configuration.on_term
@@ -250,7 +251,8 @@ class Machine:
         if self._control is not None:
             self._control.shut_down(request)
         if on_term != "exit":
-            self._flush()
+            self.flush(EXIT)
+            self._close_disk()
         if self._control is not None:
             self._control.hang_up()
         if on_term != "exit":
@@ -259,18 +261,25 @@ class Machine:
 
     # -- end
 
-    def _flush(self) -> None:
+    def flush(self, reason: str) -> None:
+        """Write what is dirty; a signal that comes meanwhile is taken up when that is done.
+
+        :param reason: EXIT, or why a VM flushes that stays: STOP, POWEROFF.
+        """
         from .flushing import flush  # noqa: PLC0415  # the signal was noted first
 
-        self._flushing = True
+        self._flushing = reason
         while True:
             try:
-                flush(self)
+                flush(self, reason)
             except Restarted:
                 continue
             break
-        self._flushing = False
-        self.record.write("flush_end")
+        self._flushing = ""
+        self.dirty.clear()
+        self.record.write("flush_end", reason=reason)
+
+    def _close_disk(self) -> None:
         os.pwrite(self.disk, b"\0", DIRTY_OFFSET)
         # the lock belongs to the open file: it goes with the last descriptor, so a helper that
         # has a copy keeps the image locked
@@ -278,7 +287,7 @@ class Machine:
         if self.configuration.disk_lock:
             self.record.write("unlock")
 
-    def stop(self) -> None:
+    def freeze(self) -> None:
         """Stop like a frozen VM; somebody else has to send SIGCONT."""
         self.record.write("stop")
         os.kill(os.getpid(), _signal.SIGSTOP)

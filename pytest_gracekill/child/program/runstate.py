@@ -6,6 +6,10 @@ powers off, whereupon the VM flushes and exits, or with `-no-shutdown` stays, ha
 or `quit` ends it. A held guest heeds the button when it goes on. `system_reset` resets the guest,
 which loses nothing that it was told is written; with `-no-reboot` it ends the VM.
 
+`stop`, and a power-off that the VM survives, flush before they are answered, as `do_vm_stop()` does
+in QEMU's `softmmu/cpus.c`. A signal that comes meanwhile is taken up afterwards: its SHUTDOWN event
+then precedes the answer to `stop`, which comes with the end of file.
+
 `on_term` says what the fake does with any of these requests. What the guest did not flush itself
 is flushed by the VM's end, whoever asked for it: that a real guest flushes before it powers off is
 not modelled, so that every way to stop a VM is a test of the wait behind it.
@@ -13,6 +17,7 @@ not modelled, so that every way to stop a VM is a test of the wait behind it.
 
 from time import time_ns
 
+from .machine import POWEROFF
 from .record import printable
 
 TYPE_CHECKING = False
@@ -34,7 +39,8 @@ class Fault(Exception):  # noqa: N818  # an answer, not an error of ours
 
 
 class Later:
-    """A command that asks the VM to end: `reason` as in QEMU's event.
+    """A command that asks the VM to end: `reason` as in QEMU's event; or a `stop` during which a
+    signal asked for it.
 
     It is answered when the VM has done it, unless it has been `answered` by being heard.
     """
@@ -113,5 +119,6 @@ class Vm:
         if self.status == "running":
             self.event("STOP")
         self.be("shutdown")
+        self.machine.flush(POWEROFF)
         later.answer("")
         return True

@@ -39,8 +39,9 @@ class Course:
         readied = seen.by_fake("ready") or seen.by_fake("handlers") or seen.by_fake("start")
         self.ready = _first(readied)
         self.request = _first(seen.by_fake(*_REQUESTS))
-        self.flush_begin = _first(seen.by_fake("flush_begin"))
-        self.flush_end = _first(seen.by_fake("flush_end"))
+        # QMP `stop` flushes, too, and the VM runs on
+        self.flush_begin = _first(_final(seen.by_fake("flush_begin")))
+        self.flush_end = _first(_final(seen.by_fake("flush_end")))
         gone = seen.by_fake("gone")
         exits = seen.by_fake("exit")
         ends = seen.by_fake(*_ENDS)
@@ -95,23 +96,32 @@ def _first(events: Sequence[Noted]) -> float | None:
     return events[0].at if events else None
 
 
+def _final(events: Sequence[Noted]) -> list[Noted]:
+    return [event for event in events if event.fields.get("reason") != "stop"]
+
+
 def _progress(seen: Gathered, course: Course, record: Record) -> Progress | None:
     blocks = record.disk.blocks if record.disk is not None else course.blocks
     if not blocks:
         return None
     durable: set[int] = set()
+    before = 0
     points: list[tuple[float, int]] = []
-    # a flushing guest makes blocks durable that it then writes anew: those count again at the flush
-    begin = course.flush_begin
-    for event in seen.by_fake("block"):
-        number = number_of(event, "index")
-        if number is None or (begin is not None and event.at < begin):
-            continue
-        durable.add(number)
-        points.append((event.at, len(durable)))
-    begin = course.request if begin is None else begin
+    begin = course.request if course.flush_begin is None else course.flush_begin
+    for event in seen.by_fake("ack", "block"):
+        if event.kind == "ack":
+            # what is on the disk already is written anew
+            first, last = number_of(event, "first"), number_of(event, "last")
+            durable.difference_update(range(first or 0, (last or 0) + 1))
+        elif (number := number_of(event, "index")) is not None:
+            durable.add(number)
+            if begin is None or event.at >= begin:
+                points.append((event.at, len(durable)))
+                continue
+        if begin is None or event.at < begin:
+            before = len(durable)
     if begin is not None:
-        points.insert(0, (begin, 0))
+        points.insert(0, (begin, before))
     judged = record.disk is not None and is_judged(course, record)
     return Progress(
         blocks=blocks,

@@ -66,10 +66,11 @@ class Choreography:
         self.missed: tuple[Point, ...] = ()
         tracer.on_step = self._step
 
-    def signalled(self) -> None:
-        """Say that a signal was sent by the calling thread."""
-        if threading.get_ident() == self._routine:
-            self._play("first signal")
+    def after_signal(self) -> Callable[[], None] | None:
+        """What the calling thread has to do when the signal that it sends now has been sent."""
+        if "first signal" not in self._acts or threading.get_ident() != self._routine:
+            return None
+        return lambda: self._play("first signal")
 
     def close(self) -> None:
         """The routine has returned: no point is met any more."""

@@ -37,6 +37,7 @@ from pytest_gracekill.verdicts.evidence import (
     requests_of,
 )
 from pytest_gracekill.verdicts.progress import longest
+from pytest_gracekill.witness import signal_audit
 from pytest_gracekill.witness.watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ def run(plan: Plan, underway: TrialUnderway | None = None) -> Judgement:
     """
     __tracebackhide__ = True
     clock.check()
+    signal_audit.install()
     with ExitStack() as stack:
         stack.enter_context(_without_collector())
         underway = underway or TrialUnderway()

@@ -216,7 +216,7 @@ class Participants:
         if self.driving is not None:
             self._choreography = self.driving.choreography(threading.get_ident())
         if self._choreography is not None:
-            self.recorder.on_signal = self._choreography.signalled
+            self.recorder.after_signal = self._choreography.after_signal
 
     def returned(self) -> None:
         """Play no acts any more: the call that they belong to has ended."""

@@ -27,6 +27,9 @@ from pytest_gracekill.fixtures import (
     real_qemu,
 )
 
+# loaded here: there is one audit hook a process, also where pytester runs pytest within it
+from pytest_gracekill.witness import bindings, signal_audit  # noqa: F401
+
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
     from pathlib import Path
@@ -171,6 +174,15 @@ def _telling(item: pytest.Item) -> Iterator[None]:
             yield
         finally:
             suite.done += 1
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_teardown() -> Generator[None, object, object]:
+    """Undo what a patch has bound again that was made in a trial, and undone after it."""
+    try:
+        return (yield)
+    finally:
+        bindings.put_back()
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_gracekill.conformance.apart import Failed, drop_rights, perform
 from pytest_gracekill.routine.external import External
+from pytest_gracekill.witness import signal_audit
 from pytest_gracekill.witness.bindings import replaced
 from pytest_gracekill.witness.recipients import pid_of
 
@@ -111,19 +112,19 @@ def command_without_rights(external: External, setpriv: str) -> External:
 def refused(journal: Journal) -> Iterator[None]:
     """Have every signal to the VM raise PermissionError, the empty one (0) too."""
     vm = next(entry.number("pid") for entry in journal.entries() if entry.event == "start")
+    send: Callable[..., None] = signal.pidfd_send_signal
 
-    def deny(send: Callable[..., None], whom: Callable[[int], int | None]) -> Callable[..., None]:
-        def denied(where: int, signum: int, *more: object) -> None:
-            if whom(where) == vm:
-                raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
-            send(where, signum, *more)
+    @functools.wraps(send)
+    def pidfd_send_signal(pidfd: int, signum: int, *more: object) -> None:
+        deny(pid_of(pidfd))
+        send(pidfd, signum, *more)
 
-        return denied
+    def deny(pid: int | None) -> None:
+        if pid == vm:
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
 
-    pairs = [
-        (os.kill, deny(os.kill, lambda pid: pid)),
-        (os.killpg, deny(os.killpg, lambda group: group)),
-        (signal.pidfd_send_signal, deny(signal.pidfd_send_signal, pid_of)),
-    ]
-    with replaced(pairs):
+    with (
+        signal_audit.watched(lambda _event, whom, *_: deny(whom)),
+        replaced([(send, pidfd_send_signal)]),
+    ):
         yield

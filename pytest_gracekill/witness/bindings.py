@@ -1,17 +1,25 @@
 """Names that are bound to something else for a while, in every module that has bound the original.
 
-``from os import kill`` makes a binding of its own: whoever replaces only ``os.kill`` misses it. A
-name in a class, a closure or a default argument is not found.
+``from time import sleep`` makes a binding of its own: whoever replaces only ``time.sleep`` misses
+it. A name in a class, a closure or a default argument is not found.
+
+What the code under test binds meanwhile stays: a patch that it makes, and one that it undoes. A
+patch that is made meanwhile and undone after the end binds what was replaced once more; `put_back`
+is called after each test for that.
 """
 
 from __future__ import annotations
 
 import sys
-from contextlib import contextmanager
+import weakref
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
+
+#: What was bound for a while, with what it stood for, as long as somebody has it still.
+_ended: weakref.WeakKeyDictionary[Any, object] = weakref.WeakKeyDictionary()
 
 
 @contextmanager
@@ -25,22 +33,41 @@ def replaced(
     news = {id(original): new for original, new in pairs}
     done: list[tuple[dict[str, Any], str, object]] = []
     try:
+        for _, new in pairs:
+            with suppress(TypeError):
+                _ended.pop(new, None)
         for namespace, name, value in _bindings(news, but):
             namespace[name] = news[id(value)]
             done.append((namespace, name, value))
         yield
     finally:
         for namespace, name, value in reversed(done):
-            namespace[name] = value
+            if namespace.get(name) is news[id(value)]:
+                namespace[name] = value
         # and where somebody has bound the new one meanwhile, a module that was imported, say
-        originals = {id(new): original for original, new in pairs}
-        for namespace, name, value in _bindings(originals, but):
-            namespace[name] = originals[id(value)]
+        _restore([(new, original) for original, new in pairs])
+        for original, new in pairs:
+            with suppress(TypeError):  # a simulated lock, of which no reference is kept
+                _ended[new] = original
+
+
+def put_back() -> None:
+    """Bind the originals again where a patch that was undone has bound what stood for them."""
+    # the last one first: what one stood for may have stood for something itself
+    _restore(list(_ended.items())[::-1])
+
+
+def _restore(pairs: Sequence[tuple[object, object]]) -> None:
+    originals = {id(new): original for new, original in pairs}
+    for namespace, name, value in _bindings(originals, ()):
+        namespace[name] = originals[id(value)]
 
 
 def _bindings(
     originals: Collection[int], but: Collection[str]
 ) -> list[tuple[dict[str, Any], str, object]]:
+    if not originals:
+        return []
     found = []
     for module_name, module in list(sys.modules.items()):
         namespace = getattr(module, "__dict__", None)

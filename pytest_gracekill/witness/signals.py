@@ -1,37 +1,48 @@
 """The signal recorder: every signal that the process sends during a trial, seen before it is sent.
 
-``os.kill``, ``os.killpg`` and ``signal.pidfd_send_signal`` are replaced for the length of the
-trial, in their modules and wherever a module has bound them by name; ``subprocess`` and ``psutil``
-go through them. Signals to pid 0, -1, our own group or process, or a process without the trial's
-mark are refused with EPERM and recorded. Signals from C code or from other processes are not seen
-here: the journal of the VM has those that reach it.
+``os.kill`` and ``os.killpg`` are watched by an audit hook (`signal_audit`), under whatever name
+they are called; ``subprocess``, ``multiprocessing`` and ``psutil`` call them.
+``signal.pidfd_send_signal`` raises no auditing event: it is replaced for the length of the trial
+where a module has it by name, and not seen in a class, a closure, a default argument or a partial.
+Signals to pid 0, -1, our own group or process, or to a process without the trial's mark that was
+there before are refused with EPERM and recorded. A forked child is guarded, too, and its signals
+are not recorded. Signals from C code or from other processes are not seen here: the journal of the
+VM has those that reach it.
+
+The outcome of ``os.kill`` is recorded before the call: signal 0 to the same process is answered
+with the same error.
 """
 
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import signal
 import sys
 import threading
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from pytest_gracekill import clock
+from pytest_gracekill.witness import signal_audit
 from pytest_gracekill.witness.bindings import replaced
 from pytest_gracekill.witness.history import Frame, current_stack
 from pytest_gracekill.witness.recipients import Addressed, Known, Recipient, Recipients
+from pytest_gracekill.witness.returning import when_returned
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from types import TracebackType
+    from types import FrameType, TracebackType
 
     from pytest_gracekill.witness.history import History
 
-#: Modules whose frames are on the way from a caller to the signal, and tell nothing.
-_ON_THE_WAY = ("subprocess.py", "psutil/__init__.py", "process.py", "popen_fork.py", "signals.py")
-
+#: Files between a caller and the signal, which tell nothing about where it was sent.
+_STDLIB = Path(os.__file__).parent
+_ON_THE_WAY = tuple(str(_STDLIB / name) for name in ("subprocess.py", "multiprocessing", "asyncio"))
+_PSUTIL = str(Path("psutil", "__init__.py"))
 
 #: How the name of a process begins that is another run of the domain.
 OTHER_RUN = "the VM that was started meanwhile"
@@ -97,22 +108,21 @@ class SignalRecorder:
         self.exempt: set[int] = set()
         self._recipients = Recipients(whose)
         self._history = history
-        #: Called in the sender's thread after each signal.
-        self.on_signal: Callable[[], None] = lambda: None
+        self._owner = os.getpid()
+        #: What the calling thread has to do when its signal was sent; None for nothing.
+        self.after_signal: Callable[[], Callable[[], None] | None] = lambda: None
         #: The names of the locks that the calling thread holds.
         self.held: Callable[[], tuple[str, ...]] = tuple
         self._over = False
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
-        pairs: list[tuple[object, object]] = []
-        if hasattr(os, "kill"):
-            pairs.append((os.kill, self._wrap(os.kill, self._recipients.of_kill)))
-        if sys.platform == "linux":
-            pairs.append((os.killpg, self._wrap(os.killpg, self._recipients.of_group)))
-            send = signal.pidfd_send_signal
-            pairs.append((send, self._wrap(send, self._recipients.of_pidfd)))
-        self._stack.enter_context(replaced(pairs))
+        with ExitStack() as stack:
+            stack.enter_context(signal_audit.watched(self._before))
+            if sys.platform == "linux":
+                send = signal.pidfd_send_signal
+                stack.enter_context(replaced([(send, self._recorded(send))]))
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(
@@ -136,36 +146,56 @@ class SignalRecorder:
             if was_exempt:
                 self.exempt.add(ident)
 
-    def _wrap(
-        self,
-        send: Callable[..., None],
-        recipient_of: Callable[[int, int], Addressed],
-    ) -> Callable[..., None]:
-        def recorded(where: int, signum: int, *more: object) -> None:
+    def _passes(self, signum: int) -> bool:
+        return not signum or self._over or threading.get_ident() in self.exempt
+
+    def _before(self, event: str, whom: int, signum: int, frame: FrameType) -> None:
+        """Record a signal that ``os.kill`` or ``os.killpg`` is about to send, or refuse it."""
+        if self._passes(signum):
+            return
+        group = event == "os.killpg"
+        recipient = (self._recipients.of_group if group else self._recipients.of_kill)(whom, signum)
+        self._note(clock.monotonic_ns(), signum, recipient, recipient.errno)
+        then = self.after_signal()
+        if not recipient.allowed:
+            if then is not None:
+                then()
+            raise _refusal(signum, recipient)
+        if then is not None:
+            when_returned(frame, then)
+
+    def _recorded(self, send: Callable[..., None]) -> Callable[..., None]:
+        """``signal.pidfd_send_signal``, which raises no auditing event."""
+
+        # with its names: pickled, it is the function of that name wherever it is read
+        @functools.wraps(send)
+        def pidfd_send_signal(pidfd: int, signum: int, *more: object) -> None:
             # a reference that somebody has kept is used when the trial is long over
-            if self._over or signum == 0 or threading.get_ident() in self.exempt:
-                send(where, signum, *more)
+            if self._passes(signum):
+                send(pidfd, signum, *more)
                 return
-            recipient = recipient_of(where, int(signum))
+            recipient = self._recipients.of_pidfd(pidfd, int(signum))
             at_ns = clock.monotonic_ns()
             failure: OSError | None = None
             if recipient.allowed:
                 try:
-                    send(where, signum, *more)
+                    send(pidfd, signum, *more)
                 except OSError as error:
                     failure = error
             else:
-                failure = PermissionError(
-                    errno.EPERM, f"gracekill refuses {signal_name(signum)} to {recipient}"
-                )
-            self._note(at_ns, int(signum), recipient, failure)
-            self.on_signal()
+                failure = _refusal(int(signum), recipient)
+            self._note(at_ns, int(signum), recipient, None if failure is None else failure.errno)
+            then = self.after_signal()
+            if then is not None:
+                then()
             if failure is not None:
                 raise failure
 
-        return recorded
+        return pidfd_send_signal
 
-    def _note(self, at_ns: int, signum: int, recipient: Addressed, failure: OSError | None) -> None:
+    def _note(self, at_ns: int, signum: int, recipient: Addressed, error: int | None) -> None:
+        if os.getpid() != self._owner:
+            return  # a forked child, which has a copy of the list
         actor = threading.current_thread().name
         sent = SentSignal(
             at_ns=at_ns,
@@ -175,9 +205,9 @@ class SignalRecorder:
             comm=recipient.comm,
             target=recipient.text,
             actor=actor,
-            reached_vm=recipient.has_vm and failure is None,
+            reached_vm=recipient.has_vm and error is None,
             refused=not recipient.allowed,
-            errno=None if failure is None else failure.errno,
+            errno=error,
             site=_caller(),
             held=self.held(),
         )
@@ -198,8 +228,14 @@ class SignalRecorder:
         )
 
 
+def _refusal(signum: int, recipient: Addressed) -> PermissionError:
+    return PermissionError(
+        errno.EPERM, f"gracekill refuses {signal_name(signum)} to {recipient.text}"
+    )
+
+
 def _caller() -> Frame | None:
     for frame in current_stack(threading.get_ident()):
-        if not frame.file.endswith(_ON_THE_WAY):
+        if not frame.file.startswith(_ON_THE_WAY) and not frame.file.endswith(_PSUTIL):
             return frame
     return None

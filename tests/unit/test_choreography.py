@@ -55,14 +55,21 @@ class Stage:
     def routine(self) -> None:
         """What a routine that drops both locks does, and does again at the end."""
         with self.driver, self.domain:
-            self.choreography.signalled()
-            self.choreography.signalled()
+            signalled(self)
+            signalled(self)
             for _ in range(2):
                 self.domain.release()
                 self.driver.release()
                 self.alive = False
                 self.driver.acquire()
                 self.domain.acquire()
+
+
+def signalled(stage: Stage) -> None:
+    """What the recorder does when the calling thread has sent a signal."""
+    then = stage.choreography.after_signal()
+    if then is not None:
+        then()
 
 
 @contextmanager
@@ -151,7 +158,7 @@ def test_after_the_return_no_point_is_met() -> None:
     stage.driver.acquire()
     stage.choreography.close()
     stage.driver.release()  # by who has called the routine
-    stage.choreography.signalled()
+    signalled(stage)
     stage.choreography.end(DEADLINE)
     assert met == []
     assert stage.choreography.missed == ("first unlock",)
@@ -193,7 +200,7 @@ def test_an_act_that_stands_before_a_lock_of_the_routines_does_not_hang(
 
     stage = Stage({"first signal": act})
     with stage.driver, stage.domain:
-        stage.choreography.signalled()
+        signalled(stage)
         assert not got.is_set()
         assert waits_for(stage.driver)
     assert held_for(stage) < DEADLINE / 2

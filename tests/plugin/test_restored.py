@@ -152,7 +152,7 @@ POINTS: dict[str, tuple[Any, str]] = {
     "holds": (History, "long_holds"),
     "audit": (handle.FakeQemu, "exit"),
     "judge": (lab, "judge"),
-    "report": (lab, "Report"),
+    "judgement": (lab, "Judgement"),
     "end the session": (Session, "end"),
 }
 
@@ -197,7 +197,7 @@ def judged(gracekill: Judge, manager: Manager) -> BaseException | None:
             contend=[manager.status],
             flush_time=0.05,
             blocks=4,
-        )
+        ).ignore()
     except (InjectedError, KeyboardInterrupt, SystemExit) as error:
         return error
     return None

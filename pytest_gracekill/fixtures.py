@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar, cast
 
 import pytest
 
-from pytest_gracekill import looks, settings
+from pytest_gracekill import looks, saving, settings
 from pytest_gracekill.errors import StartError, UnsupportedError, UsageError
 from pytest_gracekill.looks import Looks
 
@@ -333,7 +333,10 @@ def gracekill(
         root, every = trial.evidence_root(save, request.config.invocation_params.dir)
         if save is not None and (every or not found.ok):
             nodeid = request.node.nodeid
-            found.save(trial.evidence_folder(root, nodeid, len(reports)), title=nodeid)
+            place = trial.evidence_folder(root, nodeid, len(reports))
+            saving.attempt(
+                request.config, root, lambda: found.save(place, title=nodeid), found, nodeid
+            )
         return Report(found, _looking(request, found, looks.caller()))
 
     judging = cast("Judge", judge)
@@ -419,7 +422,13 @@ def _explorers(
         if config.stash[SETTLED]["save"].value is not None and found.failure is not None:
             name = f"exploration-{asking.number}"
             folder = trial.evidence_folder(root, node.nodeid, asking.number).with_name(name)
-            found.save(folder, title=node.nodeid)
+            saving.attempt(
+                config,
+                root,
+                lambda: found.save(folder, title=node.nodeid),
+                found.failure,
+                node.nodeid,
+            )
         return found
 
     return explore, explore_threads

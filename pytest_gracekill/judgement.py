@@ -39,7 +39,10 @@ class Verdicts(dict[str, Verdict]):
 
 @dataclass(frozen=True, kw_only=True)
 class Judgement:
-    """What a trial has found. ``clean_up`` is what the adapter raised in its clean-up."""
+    """What a trial has found. ``clean_up`` is what the adapter raised in its clean-up.
+
+    ``saved`` are the folders with its evidence, ``unsaved`` says why it could not be saved.
+    """
 
     verdicts: Mapping[str, Verdict]
     not_judged: Mapping[str, str]
@@ -51,6 +54,7 @@ class Judgement:
     clean_up: BaseException | None = None
     circumstances: Mapping[str, object] = field(default_factory=dict, repr=False)
     saved: list[Path] = field(default_factory=list, repr=False)
+    unsaved: list[str] = field(default_factory=list, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "verdicts", Verdicts(self.verdicts, self.not_judged))

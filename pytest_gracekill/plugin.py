@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
-from pytest_gracekill import clock, looks, settings
+from pytest_gracekill import clock, looks, saving, settings
 from pytest_gracekill.conformance import cases
 from pytest_gracekill.errors import UsageError
 from pytest_gracekill.fixtures import (
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 #: What the terminal can show, also of a worker of xdist, which has none itself.
 ENCODING: pytest.StashKey[str | None] = pytest.StashKey()
+#: Why no evidence of this run can be saved; not there where it can.
+UNSAVED: pytest.StashKey[str] = pytest.StashKey()
 #: How far the suite is, where that is told.
 CASES: pytest.StashKey[CasesUnderway] = pytest.StashKey()
 
@@ -85,8 +87,21 @@ def pytest_configure(config: pytest.Config) -> None:
         )
     except UsageError as error:
         raise pytest.UsageError(f"gracekill: {error}") from None
+    _try_folder(config)
     own = getattr(sys.stdout, "encoding", None)
     config.stash[ENCODING] = getattr(config, "workerinput", {}).get("gracekill_encoding", own)
+
+
+def _try_folder(config: pytest.Config) -> None:
+    """Warn at once where the evidence of this run can be saved nowhere."""
+    save = config.stash[SETTLED]["save"]
+    if save.value is None or hasattr(config, "workerinput"):
+        return
+    root = config.invocation_params.dir / settings.saving(save.value)[0]
+    why = saving.fault(root)
+    if why is not None:
+        config.stash[UNSAVED] = f"no evidence can be saved in {root}: {why} (from {save.source})"
+        saving.warn(config, config.stash[UNSAVED])
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -192,7 +207,10 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
         for name, value in config.stash[SETTLED].items()
         if value.source != "the default"
     ]
-    return [f"gracekill: {', '.join(changed)}"] if changed else []
+    lines = [f"gracekill: {', '.join(changed)}"] if changed else []
+    if UNSAVED in config.stash:
+        lines.append(f"gracekill: warning: {config.stash[UNSAVED]}")
+    return lines
 
 
 @pytest.hookimpl(tryfirst=True, optionalhook=True)
@@ -282,7 +300,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     from pytest_gracekill.render import index  # noqa: PLC0415 - at the end of a run that saves
 
     folder, _ = settings.saving(save)
-    index.write(session.config.invocation_params.dir / folder)
+    root = session.config.invocation_params.dir / folder
+    saving.attempt_index(session.config, root, index.write)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -47,8 +47,12 @@ def write(root: Path) -> Path | None:
     path = root / INDEX
     # whoever looks at it meanwhile sees the old one or the new one
     fresh = root / f".{INDEX}.{os.getpid()}"
-    fresh.write_text(page(found), encoding="utf-8")
-    fresh.replace(path)
+    try:
+        fresh.write_text(page(found), encoding="utf-8")
+        fresh.replace(path)
+    except OSError:
+        fresh.unlink(missing_ok=True)
+        raise
     return path
 
 

@@ -47,6 +47,7 @@ def failure(report: Judgement, names: tuple[str, ...]) -> str:
         raised = error_text(report.clean_up)
         lines += _wrapped(f"the adapter's clean-up failed{too}: {raised}", "", 2)
     lines += [f"evidence: {folder / PAGE}" for folder in report.saved]
+    lines += [wrapped for why in report.unsaved for wrapped in _wrapped(why, "", 2)]
     return "\n".join(lines)
 
 

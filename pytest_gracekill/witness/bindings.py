@@ -4,8 +4,8 @@
 it. A name in a class, a closure or a default argument is not found.
 
 What the code under test binds meanwhile stays: a patch that it makes, and one that it undoes. A
-patch that is made meanwhile and undone after the end binds what was replaced once more; `put_back`
-is called after each test for that.
+patch that is made meanwhile and undone after the end binds once more what has stood in: `put_back`
+is called after each test for that, and before the next use.
 """
 
 from __future__ import annotations
@@ -44,23 +44,25 @@ def replaced(
         for namespace, name, value in reversed(done):
             if namespace.get(name) is news[id(value)]:
                 namespace[name] = value
-        # and where somebody has bound the new one meanwhile, a module that was imported, say
-        _restore([(new, original) for original, new in pairs])
         for original, new in pairs:
             with suppress(TypeError):  # a simulated lock, of which no reference is kept
                 _ended[new] = original
+        # and where somebody has bound the new one meanwhile, a module that was imported, say
+        _restore([*((new, original) for original, new in pairs), *_ended.items()])
 
 
 def put_back() -> None:
     """Bind the originals again where a patch that was undone has bound what stood for them."""
-    # the last one first: what one stood for may have stood for something itself
-    _restore(list(_ended.items())[::-1])
+    _restore(list(_ended.items()))
 
 
 def _restore(pairs: Sequence[tuple[object, object]]) -> None:
     originals = {id(new): original for new, original in pairs}
     for namespace, name, value in _bindings(originals, ()):
-        namespace[name] = originals[id(value)]
+        original = originals[id(value)]
+        for _ in originals:  # it may have stood in itself, for another one
+            original = originals.get(id(original), original)
+        namespace[name] = original
 
 
 def _bindings(

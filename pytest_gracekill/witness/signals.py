@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Self
 
 from pytest_gracekill import clock
 from pytest_gracekill.witness import signal_audit
-from pytest_gracekill.witness.bindings import replaced
+from pytest_gracekill.witness.bindings import put_back, replaced
 from pytest_gracekill.witness.history import Frame, current_stack
 from pytest_gracekill.witness.recipients import Addressed, Known, Recipient, Recipients
 from pytest_gracekill.witness.returning import when_returned
@@ -120,6 +120,7 @@ class SignalRecorder:
         with ExitStack() as stack:
             stack.enter_context(signal_audit.watched(self._before))
             if sys.platform == "linux":
+                put_back()
                 send = signal.pidfd_send_signal
                 stack.enter_context(replaced([(send, self._recorded(send))]))
             self._stack = stack.pop_all()

@@ -225,7 +225,9 @@ def fake_qemu(
 
 @pytest.fixture
 def real_qemu(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    kill_routine: object,  # noqa: ARG001 - as above: it decides on the topology
 ) -> Iterator[StartReal]:
     """Start real QEMUs: ``gracekill(vm=real_qemu(flush_time=2.4))`` judges a routine on one.
 
@@ -280,7 +282,9 @@ def real_qemu(
 
 @pytest.fixture
 def gracekill(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    kill_routine: object,  # noqa: ARG001 - by name, so that one with params works
 ) -> Iterator[Judge]:
     """Run a kill routine on a fake QEMU under contending threads, and judge it.
 

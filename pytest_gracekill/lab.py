@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from pytest_gracekill import circumstances, clock
 from pytest_gracekill.aftermath import await_reuse, ends_by_itself
+from pytest_gracekill.alone import alone
 from pytest_gracekill.calls import Callers, Seen
 from pytest_gracekill.child.launch import READY_WITHIN
 from pytest_gracekill.child.unstarted import SHOWS_WITHIN
@@ -58,13 +59,16 @@ def run(plan: Plan, underway: TrialUnderway | None = None) -> Judgement:
 
     :param underway: is told what is going on.
     :raises StartError: the fake did not become ready.
-    :raises UsageError: the adapter cannot be used so; nothing is left running.
+    :raises UsageError: the adapter cannot be used so, or another trial runs in this process;
+        nothing is left running.
     :raises KeyboardInterrupt: the user interrupted; the trial has been cleared away.
     """
     __tracebackhide__ = True
-    clock.check()
-    signal_audit.install()
     with ExitStack() as stack:
+        # within an exploration time is simulated: this is what has to be reported there
+        stack.enter_context(alone(f"the trial of {plan.routine.name}"))
+        clock.check()
+        signal_audit.install()
         stack.enter_context(_without_collector())
         underway = underway or TrialUnderway()
         trial = _Trial(plan, Participants(plan, stack), underway)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Self
 
 from pytest_gracekill import clock
 from pytest_gracekill.aftermath import vm_ends
+from pytest_gracekill.alone import alone
 from pytest_gracekill.child.handle import FakeQemu, spawn
 from pytest_gracekill.child.knobs import Knobs
 from pytest_gracekill.child.lineage import Lineage
@@ -154,7 +155,8 @@ class Fleet:
 
     def stop(self, budget: float) -> Outcome:
         """Stop all at once; whoever has not returned after ``budget`` seconds is cut off."""
-        with SignalRecorder(self._whose, History()) as recorder:
+        what = f"the stop of {len(self._vms)} VMs by {self._adapted.name}"
+        with alone(what), SignalRecorder(self._whose, History()) as recorder:
             started = clock.monotonic()
             if self._vessels[0].session.asynchronous:
                 hung = self._in_loop(budget)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from pytest_gracekill import clock
+from pytest_gracekill.alone import alone
 from pytest_gracekill.circumstances import with_schedule
 from pytest_gracekill.counted import counted
 from pytest_gracekill.errors import UsageError
@@ -15,6 +16,7 @@ from pytest_gracekill.explore.named import NamedLocks, read_named
 from pytest_gracekill.explore.reachable import check_reachable
 from pytest_gracekill.explore.run import START_NS, Step
 from pytest_gracekill.explore.search import Search
+from pytest_gracekill.routine.adapt import name_of
 from pytest_gracekill.settings import is_seconds
 
 if TYPE_CHECKING:
@@ -100,7 +102,7 @@ def explore(
 
     :param make: makes the scenario; is given what prepares the named locks in each schedule.
     :param work: the code under test, which is looked through for locks that were not named.
-    :raises UsageError: a lock was not named, a token does not fit.
+    :raises UsageError: a lock was not named, a token does not fit, or a trial runs already.
     :raises StartError: a thread blocks for real.
     """
     __tracebackhide__ = True
@@ -116,7 +118,8 @@ def explore(
         everything=limits.all_failures,
         on_progress=_until_the_end(asked.on_progress, clock.monotonic() + seconds),
     )
-    with named.simulated():
+    names = ", ".join(name_of(function) for function in work)
+    with alone(f"the exploration of {names}"), named.simulated():
         if asked.replay is not None and asked.replay.number == asked.number:
             return _replayed(search, scenario, asked.replay, asked)
         result = search.explore(CLOCKS[limits.clock])

@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING
 
 from pytest_gracekill import clock
 from pytest_gracekill.errors import UsageError
+from pytest_gracekill.legible import error_text, text_of
 from pytest_gracekill.participants import CALLER
+from pytest_gracekill.passing import passes_through
 from pytest_gracekill.witness.cut_off import CutOff, Interruptible
 from pytest_gracekill.witness.locks import DeadlockDetected
 from pytest_gracekill.witness.sites import awaited_in, current_stack, stacks_beside
@@ -60,7 +62,10 @@ class Seen:
     shown: bool = True
 
     def __str__(self) -> str:
-        return f"{self.actor}: {'cut off' if self.expired else self.error or self.result}"
+        if self.expired:
+            return f"{self.actor}: cut off"
+        told = text_of(self.result) if self.error is None else error_text(self.error)
+        return f"{self.actor}: {told}"
 
 
 class Callers:
@@ -86,6 +91,8 @@ class Callers:
         self._called: dict[str, int] = {}
         self._settled: dict[str, Seen] = {}
         self._misuse: UsageError | None = None
+        # what ends the test or the run, raised in another thread
+        self._passing: BaseException | None = None
         #: Where the other threads stood when a call was cut off, by their names.
         self.beside: tuple[tuple[str, tuple[Frame, ...]], ...] = ()
 
@@ -105,6 +112,8 @@ class Callers:
         else:
             self._in_threads()
         self._who.recorder.exempt.add(threading.get_ident())
+        if self._passing is not None:
+            raise self._passing
         if self._misuse is not None:
             raise self._misuse
         self._cut(self._actors)  # nobody is left to say what became of them
@@ -173,15 +182,16 @@ class Callers:
             seen.result = self._session.call()
         except UsageError as error:
             self._misuse = error
-        except (Exception, SystemExit) as raised:  # noqa: BLE001 - raising is one way to report a failure
-            seen.error = raised
         except CutOff:
             raise
         except BaseException as raised:
-            if seen.actor == self._actors[0]:
-                raise
-            # nobody else would hear of it in a thread of ours
+            # whatever else it is, raising is one way to report a failure
             seen.error = raised
+            if passes_through(raised):
+                if seen.actor == self._actors[0]:
+                    raise
+                if type(raised) is not KeyboardInterrupt:  # the user's comes to the main thread
+                    self._passing = raised
 
     def _returned(self, seen: Seen) -> None:
         seen.returned_ns = clock.monotonic_ns()
@@ -226,6 +236,8 @@ class Callers:
     # -- an event loop
 
     def _in_loop(self) -> None:
+        import asyncio  # noqa: PLC0415 - see below
+
         from pytest_gracekill.witness.event_loop import (  # noqa: PLC0415 - brings asyncio
             clear,
             conduct,
@@ -245,7 +257,15 @@ class Callers:
         contenders = self._who.tasks()
         at_entry = self._who.take()
         with watched(contenders), watchdog:
-            runner.run(conduct(call, contenders=contenders, on_start=lambda: self._begin(first)))
+            try:
+                runner.run(
+                    conduct(call, contenders=contenders, on_start=lambda: self._begin(first))
+                )
+            except asyncio.CancelledError as error:
+                # the routine has cancelled every task; the user's interrupt is none any more here
+                if not self._tasks:
+                    raise
+                self._were_cancelled(error)
         standing.end()
         if watchdog.expired:
             self._cut(self._actors)  # also those that had not even begun
@@ -267,9 +287,21 @@ class Callers:
             seen.result = await self._session.call_async()
         except UsageError as error:
             self._misuse = error
-        except (Exception, SystemExit) as raised:  # noqa: BLE001 - raising is one way to report a failure
+        except CutOff:
+            raise
+        except BaseException as raised:
+            if passes_through(raised):
+                raise
+            # a cancellation, too: that of the user's interrupt ends the loop all the same
             seen.error = raised
         self._returned(seen)
+
+    def _were_cancelled(self, error: BaseException) -> None:
+        """Settle the calls whose own tasks the routine has cancelled before they began."""
+        for actor in self._actors:
+            if actor not in self._settled:
+                called_ns = self._called.get(actor) or self._begin(actor)
+                self._returned(Seen(actor=actor, called_ns=called_ns, error=error))
 
     def _standing(self) -> Standing:
         """Who looks where the first call stands; a command stands where it cannot be seen."""

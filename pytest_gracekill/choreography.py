@@ -14,6 +14,7 @@ import time
 from typing import TYPE_CHECKING, Literal
 
 from pytest_gracekill import clock
+from pytest_gracekill.legible import error_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -113,7 +114,7 @@ class Choreography:
             try:
                 act()
             except BaseException as error:  # noqa: BLE001 - what a flaw makes of it is evidence
-                raised = f"{type(error).__name__}: {error}"
+                raised = error_text(error)
                 self._history.record("raised", actor, error=raised)
                 self.failed.append(f"{told} raised {raised}")
 

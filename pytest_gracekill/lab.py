@@ -21,8 +21,10 @@ from pytest_gracekill.child.launch import READY_WITHIN
 from pytest_gracekill.child.unstarted import SHOWS_WITHIN
 from pytest_gracekill.errors import StartError, UsageError
 from pytest_gracekill.judgement import Judgement
+from pytest_gracekill.legible import error_text
 from pytest_gracekill.participants import Participants
-from pytest_gracekill.promises import budget_of, claims_success, promise_of
+from pytest_gracekill.passing import is_outcome, passes_through
+from pytest_gracekill.promises import budget_of, claims_success, promise_of, unread
 from pytest_gracekill.report import Call
 from pytest_gracekill.routine.adapt import MANAGERS
 from pytest_gracekill.routine.offered import offer
@@ -142,14 +144,16 @@ class _Trial:
         routine = self.plan.routine
         return routine.kind == "child" and routine.form not in MANAGERS
 
-    def end(self) -> Exception | None:
+    def end(self) -> BaseException | None:
         """Let the adapter clean up; returns what that has raised."""
         __tracebackhide__ = True
         self._underway.begins("the adapter cleans up", seconds=min(END_WITHIN, self._allowed()))
         try:
             self._step("clean-up", END_WITHIN, self._session.end)
-        except Exception as error:  # noqa: BLE001 - what the trial has found is told first
-            return error
+        except BaseException as error:
+            if passes_through(error):
+                raise
+            return error  # what the trial has found is told first
         if self.who.unstarted is not None and self._undisturbed:
             self.who.unstarted.check_started_once(self.plan.routine)
         return None
@@ -163,13 +167,13 @@ class _Trial:
         """The clean-up of a trial that did not come to its end; a second one does nothing."""
         try:
             self._step("clean-up", END_WITHIN, self._session.end)
-        except Exception as another:
-            if error is None:
+        except BaseException as another:
+            if error is None or passes_through(another):
                 raise
             # what has ended the trial is what is told
             error.add_note(
                 f"the clean-up of the adapter {self.plan.routine.name} failed, too:"
-                f" {type(another).__name__}: {another}"
+                f" {error_text(another)}"
             )
 
     def _step(self, name: str, seconds: float, step: Callable[[], object]) -> None:
@@ -186,8 +190,8 @@ class _Trial:
         try:
             with self.who.recorder.guarding(), watchdog:
                 step()
-        except Exception as error:
-            if not watchdog.expired:
+        except BaseException as error:
+            if not watchdog.expired or passes_through(error):
                 raise
             raised = error.__cause__ or error  # by the end of what it had waited for
         if watchdog.expired:
@@ -251,7 +255,7 @@ class _Trial:
         return Evidence(
             knobs=who.vm.knobs,
             promise=promise_of(plan, who.vm.knobs, budget),
-            call=_call_of(first, success=success[id(first)]),
+            call=self._call_of(first, success=success[id(first)]),
             called_ns=first.called_ns,
             returned_ns=first.returned_ns,
             hung_in=first.hung_in,
@@ -276,7 +280,7 @@ class _Trial:
             others=tuple(
                 Caller(
                     actor=seen.actor,
-                    call=_call_of(seen, success=success[id(seen)]),
+                    call=self._call_of(seen, success=success[id(seen)]),
                     called_ns=seen.called_ns,
                     returned_ns=seen.returned_ns,
                     hung_in=seen.hung_in,
@@ -292,7 +296,10 @@ class _Trial:
         """A routine that starts the VM in its own call has done so."""
         unstarted.check_started_once(self.plan.routine)
         if not unstarted.wait_started(SHOWS_WITHIN):
-            raise self._session.never_started() from seen_by[0].error
+            error = seen_by[0].error
+            if error is not None and is_outcome(error):
+                raise error  # there was no VM yet: it is the test that is skipped
+            raise self._session.never_started() from error
         unstarted.ready_vm(READY_WITHIN)
         for seen in seen_by:
             # it may have returned before the VM had come to say that it is there
@@ -340,11 +347,11 @@ class _Trial:
         # a manager that says that the VM runs has not reported that it is gone
         return claimed and (self.plan.succeeded is not None or not status)
 
-
-def _call_of(seen: Seen, *, success: bool | None) -> Call:
-    return Call(
-        success=success,
-        result=seen.result,
-        error=seen.error,
-        elapsed=(seen.returned_ns - seen.called_ns) / 1e9,
-    )
+    def _call_of(self, seen: Seen, *, success: bool | None) -> Call:
+        return Call(
+            success=success,
+            result=seen.result,
+            error=seen.error,
+            elapsed=(seen.returned_ns - seen.called_ns) / 1e9,
+            unread="" if seen.expired else unread(self.plan, seen.result),
+        )

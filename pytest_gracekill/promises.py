@@ -10,6 +10,8 @@ from math import isfinite
 from typing import TYPE_CHECKING
 
 from pytest_gracekill.errors import UsageError
+from pytest_gracekill.legible import error_text, text_of
+from pytest_gracekill.passing import passes_through
 from pytest_gracekill.routine.adapt import name_of
 from pytest_gracekill.routine.flags import KillFlags
 from pytest_gracekill.routine.policy import KillPolicy
@@ -56,7 +58,26 @@ def claims_success(plan: Plan, result: object, error: BaseException | None) -> b
         return False
     if plan.succeeded is not None:
         return _answer(plan.succeeded, result)
-    return result is not False and getattr(result, "ok", True) is not False
+    return result is not False and ok_of(result) is not False
+
+
+def ok_of(result: object) -> object:
+    """Return the result's ``ok``; True where it has none, or where it cannot be read."""
+    try:
+        return getattr(result, "ok", True)
+    except Exception:  # noqa: BLE001 - an object of the user's; `unread` gives the reason
+        return True
+
+
+def unread(plan: Plan, result: object) -> str:
+    """Why it cannot be read from a result whether it says success; empty where it can."""
+    if plan.succeeded is not None:
+        return ""
+    try:
+        getattr(result, "ok", True)
+    except Exception as error:  # noqa: BLE001 - as above
+        return f"its .ok raised {error_text(error)}"
+    return ""
 
 
 def _answer(succeeded: Callable[[object], bool], result: object) -> bool:
@@ -64,18 +85,20 @@ def _answer(succeeded: Callable[[object], bool], result: object) -> bool:
     name = name_of(succeeded)
     try:
         says: object = succeeded(result)
-    except Exception as error:
+    except BaseException as error:
+        if passes_through(error):
+            raise
         raise UsageError(
-            f"succeeded={name} raised {type(error).__name__}: {error}, asked about the result"
-            f" {result!r}; True or False is needed",
+            f"succeeded={name} raised {error_text(error)}, asked about the result"
+            f" {text_of(result)}; True or False is needed",
             source="the call",
         ) from error
     if not isinstance(says, bool):
         if inspect.iscoroutine(says):
             says.close()
         raise UsageError(
-            f"succeeded={name} returned {says!r}, asked about the result {result!r}; True (it"
-            " reports success) or False is needed",
+            f"succeeded={name} returned {says!r}, asked about the result {text_of(result)}; True"
+            " (it reports success) or False is needed",
             source="the call",
         )
     return says

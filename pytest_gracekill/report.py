@@ -103,20 +103,22 @@ class Call:
     """One call of the routine: what it returned or raised, and how long it took, in seconds.
 
     ``success`` is what the call claimed, ``None`` when it was cut off. ``elapsed`` then is the time
-    until the cut.
+    until the cut. ``unread``: why the claim could not be read from the result.
     """
 
     success: bool | None
     result: object
     error: BaseException | None
     elapsed: float
+    unread: str = ""
 
     def __str__(self) -> str:
         if self.success is None:
             return f"cut off after {self.elapsed:.3f} s"
         if self.error is not None:
             return f"raised {error_text(self.error)}"
-        return f"returned {text_of(self.result)}"
+        unread = f" ({self.unread})" if self.unread else ""
+        return f"returned {text_of(self.result)}{unread}"
 
 
 class Report:

@@ -20,11 +20,14 @@ from pytest_gracekill.child.handle import FakeQemu, spawn
 from pytest_gracekill.child.knobs import Knobs
 from pytest_gracekill.child.lineage import Lineage
 from pytest_gracekill.child.unstarted import Unstarted
+from pytest_gracekill.legible import error_text
+from pytest_gracekill.passing import passes_through
 from pytest_gracekill.routine.model import Driver
 from pytest_gracekill.routine.offered import offer
 from pytest_gracekill.routine.session import Session
 from pytest_gracekill.trial import default_topology
 from pytest_gracekill.verdicts.evidence import STOP_SIGNALS, TOLERANCE, requests_of, too_busy
+from pytest_gracekill.witness.cut_off import CutOff
 from pytest_gracekill.witness.history import History
 from pytest_gracekill.witness.recipients import Known
 from pytest_gracekill.witness.signals import SignalRecorder
@@ -239,15 +242,20 @@ class Fleet:
     def _note(vessel: _Vessel) -> None:
         try:
             vessel.session.call()
-        except Exception as error:  # noqa: BLE001 - raising is one way to report a failure
-            vessel.error = f"{type(error).__name__}: {error}"
+        except BaseException as error:
+            # raising is one way to report a failure
+            vessel.error = error_text(error)
+            if isinstance(error, CutOff) or passes_through(error):
+                raise
 
     def _in_loop(self, budget: float) -> bool:
         async def call(vessel: _Vessel) -> None:
             try:
                 await vessel.session.call_async()
-            except Exception as error:  # noqa: BLE001 - as above
-                vessel.error = f"{type(error).__name__}: {error}"
+            except BaseException as error:
+                vessel.error = error_text(error)
+                if isinstance(error, CutOff) or passes_through(error):
+                    raise
 
         async def all_at_once() -> None:
             await asyncio.gather(*(call(vessel) for vessel in self._vessels))

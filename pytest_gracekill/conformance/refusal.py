@@ -19,6 +19,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pytest_gracekill.conformance.apart import Failed, drop_rights, perform
+from pytest_gracekill.legible import error_text
+from pytest_gracekill.passing import passes_through
+from pytest_gracekill.promises import ok_of
 from pytest_gracekill.routine.external import External
 from pytest_gracekill.witness import signal_audit
 from pytest_gracekill.witness.bindings import replaced
@@ -89,14 +92,17 @@ def _answer(routine: Any, arguments: Any, named: Any, locks: list[Any]) -> _Answ
         result = routine(*arguments, **named)
         if asyncio.iscoroutine(result):
             result = asyncio.run(result)
-    except Exception as error:  # noqa: BLE001 - raising is one way to report a failure
-        raised = f"{type(error).__name__}: {error}"
+    except BaseException as error:
+        if passes_through(error):
+            raise
+        # raising is one way to report a failure
+        raised = error_text(error)
     let_go = tuple(index for index, lock in enumerate(locks) if not lock.held())
     try:
         pickle.dumps(result)
     except (pickle.PicklingError, TypeError, AttributeError):
         # what it claims is all that counts
-        result = result is not False and getattr(result, "ok", True) is not False
+        result = result is not False and ok_of(result) is not False
     return _Answer(result=result, raised=raised, let_go=let_go)
 
 

@@ -10,7 +10,8 @@ from pytest_gracekill.explore.run import START_NS
 from pytest_gracekill.explore.stage import AWAITS_CALL, AWAITS_EOF, ROUTINE
 from pytest_gracekill.explore.stuck import deadlock_in
 from pytest_gracekill.judgement import Judgement
-from pytest_gracekill.promises import claims_success, promise_of
+from pytest_gracekill.legible import error_text
+from pytest_gracekill.promises import claims_success, promise_of, unread
 from pytest_gracekill.report import Call, NotJudged, Verdict
 from pytest_gracekill.verdicts import JUDGES, deadlock, judge
 from pytest_gracekill.verdicts.evidence import (
@@ -217,6 +218,7 @@ def _view(plan: Plan, stage: Stage, called: Called) -> Caller:
             result=called.result,
             error=called.error,
             elapsed=(returned_ns - called_ns) / 1e9,
+            unread=unread(plan, called.result) if returned else "",
         ),
         called_ns=called_ns,
         returned_ns=returned_ns,
@@ -270,7 +272,7 @@ def _history(stage: Stage, evidence: Evidence) -> History:
 
 
 def _named_error(error: BaseException | None) -> object:
-    return None if error is None else (type(error).__name__, str(error))
+    return None if error is None else error_text(error)
 
 
 def _has_waited_in_vain(error: BaseException | None) -> bool:

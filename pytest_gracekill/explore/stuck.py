@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_gracekill.errors import UsageError
+from pytest_gracekill.passing import passes_through
 from pytest_gracekill.witness.dead_end import NotifierGone, OwnerEnded
 from pytest_gracekill.witness.wait_graph import Deadlock, DeadlockStep
 
@@ -45,8 +46,11 @@ def raise_not_simulated(tasks: Iterable[Task], more: Iterable[BaseException | No
     """Raise what a task was told for asking for what is not simulated: that is no finding.
 
     :raises UsageError: the one that it was told.
+    :raises Exception: what ends the run of pytest, such as pytest.exit().
     """
     for error in (*(task.error for task in tasks), *more):
+        if error is not None and type(error) is not KeyboardInterrupt and passes_through(error):
+            raise error
         if isinstance(error, UsageError) and _is_of_ours(error):
             raise error.with_traceback(None)
 

@@ -12,6 +12,8 @@ from pytest_gracekill.explore.reachable import check_made
 from pytest_gracekill.explore.run import START_NS, as_ns
 from pytest_gracekill.explore.stuck import deadlock_in, raise_not_simulated
 from pytest_gracekill.judgement import Judgement
+from pytest_gracekill.legible import error_text
+from pytest_gracekill.passing import passes_through
 from pytest_gracekill.report import VERDICTS, Call, Verdict
 from pytest_gracekill.routine.adapt import name_of
 from pytest_gracekill.witness.history import History
@@ -77,10 +79,10 @@ class ThreadsScenario:
         if self._check is not None and run.outcome == "ended":
             try:
                 run.alone(self._call_check)
-            except (KeyboardInterrupt, SystemExit):
-                raise
-            except BaseException as error:  # noqa: BLE001 - whatever it says, pytest.fail() included
-                self._checked = error
+            except BaseException as error:
+                if passes_through(error) or isinstance(error, SystemExit):
+                    raise
+                self._checked = error  # whatever it is, pytest.fail() included
                 return (("outcome", "RAISED"),)
         return ()
 
@@ -141,7 +143,7 @@ class ThreadsScenario:
             name=name,
             status="broken",
             word=word,
-            evidence=f"{who} raised {type(error).__name__}: {error}{at}",
+            evidence=f"{who} raised {error_text(error)}{at}",
             detail=tuple(f"  {frame}" for frame in frames),
         )
 

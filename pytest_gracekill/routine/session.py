@@ -10,15 +10,18 @@ from __future__ import annotations
 import asyncio
 import inspect
 from types import FrameType
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypeGuard, cast
 
 from pytest_gracekill import clock
 from pytest_gracekill.child.launch import READY_WITHIN
 from pytest_gracekill.child.unstarted import SHOWS_WITHIN
 from pytest_gracekill.errors import StartError, UsageError
+from pytest_gracekill.legible import error_text
+from pytest_gracekill.passing import is_outcome, passes_through
 from pytest_gracekill.routine.adapt import MANAGERS, Adapted, form_of
 from pytest_gracekill.routine.command import Command
 from pytest_gracekill.routine.external import External
+from pytest_gracekill.witness.cut_off import CutOff
 from pytest_gracekill.witness.history import Frame
 
 if TYPE_CHECKING:
@@ -95,10 +98,13 @@ class Session:
             else:
                 self._begun = waiting = cast("AsyncGenerator[object, None]", steps)
                 yielded = self.runner.run(_next(waiting))
-        except Exception as error:
+        except BaseException as error:
+            # pytest.skip() before there is a trial is a skip of the test
+            if isinstance(error, CutOff) or passes_through(error) or is_outcome(error):
+                raise
             raise StartError(
                 f"the adapter {self.adapted.name} raised before its yield, where it starts the"
-                f" fake: {type(error).__name__}: {error} (from {self.adapted.source})"
+                f" fake: {error_text(error)} (from {self.adapted.source})"
             ) from error
         if yielded is _ENDED:
             raise UsageError(
@@ -175,7 +181,7 @@ class Session:
         :raises UsageError: it returned an awaitable that nobody can await any more.
         """
         result = self._called()
-        if inspect.isawaitable(result):
+        if _is_awaitable(result):
             self._needs_a_loop(result)
             # a plain function that hands on what a coroutine function returned
             with asyncio.Runner() as runner:
@@ -185,7 +191,7 @@ class Session:
     async def call_async(self) -> object:
         """What is judged, as a task of the routine's own loop."""
         result = self._called()
-        if inspect.isawaitable(result):
+        if _is_awaitable(result):
             result = await result
         return self._settled(result)
 
@@ -210,7 +216,7 @@ class Session:
 
     def _settled(self, result: object) -> object:
         """The result, when there is nothing left to be done with it."""
-        if not inspect.isawaitable(result):
+        if not _is_awaitable(result):
             if self._stop is None and self.adapted.kind == "child":
                 self._check_no_step(result)
             return result
@@ -251,12 +257,14 @@ class Session:
             return None
         try:
             says = self._status()
-            if inspect.isawaitable(says):
+            if _is_awaitable(says):
                 says = self.runner.run(_awaited(says))
-        except Exception as error:
+        except BaseException as error:
+            if isinstance(error, CutOff) or passes_through(error):
+                raise
             raise StartError(
-                f"the status that {self.adapted.name} yields raised {type(error).__name__}:"
-                f" {error}; True (the VM runs) or False is needed (from {self.adapted.source})"
+                f"the status that {self.adapted.name} yields raised {error_text(error)};"
+                f" True (the VM runs) or False is needed (from {self.adapted.source})"
             ) from error
         if not isinstance(says, bool):
             raise UsageError(
@@ -303,6 +311,14 @@ class Session:
             finally:
                 steps.close()
         return self.runner.run(_next(cast("AsyncGenerator[object, None]", steps)))
+
+
+def _is_awaitable(value: object) -> TypeGuard[Awaitable[object]]:
+    """As inspect has it; False where the object's own ``__class__`` raises, as a proxy's may."""
+    try:
+        return inspect.isawaitable(value)
+    except Exception:  # noqa: BLE001 - an object of the user's
+        return False
 
 
 async def _next(steps: AsyncGenerator[object, None]) -> object:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pytest_gracekill.legible import error_text
 from pytest_gracekill.report import VERDICTS, NotJudged, Verdict
 from pytest_gracekill.verdicts import (
     data,
@@ -53,7 +54,7 @@ def judge(evidence: Evidence) -> tuple[dict[str, Verdict], dict[str, str]]:
                 name=name,
                 status="unknown",
                 word="unknown",
-                evidence=f"the check itself failed: {type(error).__name__}: {error}",
+                evidence=f"the check itself failed: {error_text(error)}",
             )
         if isinstance(found, Verdict):
             verdicts[name] = found

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from pytest_gracekill.errors import UsageError
 
-from . import holder, programfile, wording
+from . import holder, programfile, space, wording
 from .disk import Disk, create
 from .journal import Journal
 from .knobs import MEANINGS, Knobs
@@ -213,7 +213,7 @@ def _make_disk(image: Path, journal: Path, knobs: Knobs) -> None:
     if Disk(image, Journal(journal)).locked():
         raise UsageError(f"{image} is in use: another process has it locked", source="--disk")
     try:
-        journal.open("ab").close()
+        space.create_journal(journal, blocks=knobs.blocks)
         create(image, blocks=knobs.blocks, block_size=knobs.block_size, seed=knobs.seed)
     except OSError as error:
         raise UsageError(

@@ -3,7 +3,9 @@
 What was acknowledged, and what the guest had flushed, is read from the journal; what is there,
 from the file. Any content of either gets a verdict, never a traceback.
 
-It cannot see what power loss would do: SIGKILL does not lose the kernel's page cache.
+What the journal says was written, and is not there, has been damaged by another process than the
+fake: that is told apart from what was never written. It cannot see what power loss would do:
+SIGKILL does not lose the kernel's page cache.
 """
 
 from __future__ import annotations
@@ -33,6 +35,8 @@ class Audit:
     stale: list[int] = field(default_factory=list)
     phantom: list[int] = field(default_factory=list)
     problem: str | None = None
+    #: What another process than the VM has done to the disk or its journal; None if nothing was.
+    damaged: str | None = None
     dirty: bool = False  # the dirty byte, as qcow2's: the image was not closed in order
 
     @property
@@ -68,21 +72,14 @@ class Disk:
         """Compare the file with the journal; best when the fake is dead."""
         promised = _promises(self.journal.entries())
         if promised is None:
-            return Audit(problem=f"no record of a start in {self.journal.path}")
-        acknowledged = sorted(promised.acknowledged)
+            why = f"the disk's journal {self.journal.path} was damaged: no record of a start in it"
+            return Audit(problem=why, damaged=why)
         try:
-            file = _open(self.path)
+            with _open(self.path) as file:
+                return _compare(file, promised, self.path)
         except OSError as error:
-            why = error.strerror or str(error)
-            return Audit(
-                acknowledged=acknowledged, lost=acknowledged, problem=f"{self.path}: {why}"
-            )
-        with file:
-            try:
-                return _compare(file, promised, str(self.path))
-            except OSError as error:
-                why = f"{self.path}: {error.strerror or error}"
-                return Audit(acknowledged=acknowledged, lost=acknowledged, problem=why)
+            why = f"the disk file {self.path} cannot be read: {error.strerror or error}"
+            return _all_lost(promised, why)
 
     def locked(self) -> bool:
         """Say whether any process holds QEMU's locks on the image; False where it is missing."""
@@ -113,20 +110,33 @@ def ranges(blocks: Iterable[int]) -> str:
 
 
 def create(path: Path, *, blocks: int, block_size: int, seed: int) -> None:
-    """Make an empty disk, as `qemu-img create` does: a header, and blocks that are all zero."""
+    """Make an empty disk: a header, and blocks that are all zero.
+
+    As `qemu-img create -o preallocation=falloc`: a flush does not run out of space.
+
+    :raises OSError: there is no room for it; no file is left.
+    """
+    size = blockformat.offset(blocks, block_size)
     with path.open("wb") as file:
-        file.write(blockformat.pack_header(blocks, block_size, seed))
-        file.truncate(blockformat.offset(blocks, block_size))
+        try:
+            file.write(blockformat.pack_header(blocks, block_size, seed))
+            file.flush()
+            os.posix_fallocate(file.fileno(), 0, size)
+        except OSError as error:
+            path.unlink()
+            raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Promises:
-    """What the journal says: the newest generation that the guest was told is written."""
+    """What the journal says: the newest generation of each block that was acknowledged."""
 
     blocks: int
     block_size: int
     seed: int
     acknowledged: Mapping[int, int]
+    #: The newest generation of each block that was written to the file.
+    written: Mapping[int, int]
 
 
 def _promises(entries: list[Entry]) -> _Promises | None:
@@ -140,12 +150,21 @@ def _promises(entries: list[Entry]) -> _Promises | None:
     if not 0 <= seed < 1 << 32:
         return None
     acknowledged: dict[int, int] = {}
+    written: dict[int, int] = {}
     for entry in entries[starts[-1] :]:
         if entry.event == "ack":
             first, last = max(0, entry.number("first")), min(blocks - 1, entry.number("last"))
             for block in range(first, last + 1):
                 acknowledged[block] = entry.number("generation")
-    return _Promises(blocks=blocks, block_size=block_size, seed=seed, acknowledged=acknowledged)
+        elif entry.event == "block":
+            written[entry.number("index")] = entry.number("generation")
+    return _Promises(
+        blocks=blocks,
+        block_size=block_size,
+        seed=seed,
+        acknowledged=acknowledged,
+        written=written,
+    )
 
 
 def _open(path: Path) -> BinaryIO:
@@ -157,22 +176,26 @@ def _open(path: Path) -> BinaryIO:
     return os.fdopen(fd, "rb")
 
 
-def _compare(file: BinaryIO, promised: _Promises, name: str) -> Audit:
+def _all_lost(promised: _Promises, why: str) -> Audit:
     acknowledged = sorted(promised.acknowledged)
+    return Audit(acknowledged=acknowledged, lost=acknowledged, problem=why, damaged=why)
+
+
+def _compare(file: BinaryIO, promised: _Promises, path: Path) -> Audit:
+    name = f"the disk file {path}"
     header = file.read(blockformat.HEADER_SIZE)
     right = blockformat.pack_header(promised.blocks, promised.block_size, promised.seed)
     if not header.startswith(blockformat.MAGIC):
-        return Audit(
-            acknowledged=acknowledged,
-            lost=acknowledged,
-            problem=f"{name}: not a fake's disk (it begins with {header[:8]!r})",
-        )
+        return _all_lost(promised, f"{name}: not a fake's disk (it begins with {header[:8]!r})")
     found: dict[str, list[int]] = {"lost": [], "torn": [], "stale": [], "phantom": []}
+    overwritten = []
     for block in range(promised.blocks):
         data = file.read(promised.block_size)
         word = _judge(data, block, promised)
         if word is not None:
             found[word].append(block)
+            if not _may_be(word, data, block, promised):
+                overwritten.append(block)
     dirty = header[blockformat.DIRTY_OFFSET :][:1]
     problem = None
     clean = header[: blockformat.DIRTY_OFFSET] + b"\0" + header[blockformat.DIRTY_OFFSET + 1 :]
@@ -183,19 +206,34 @@ def _compare(file: BinaryIO, promised: _Promises, name: str) -> Audit:
         problem = f"{name}: {size - whole} bytes too long"
     elif clean != right or dirty not in (b"\0", b"\1"):
         problem = f"{name}: the header is damaged, or that of another fake's disk"
+    elif overwritten:
+        problem = f"{name}: blocks {ranges(overwritten)} were overwritten after the VM wrote them"
     return Audit(
-        acknowledged=acknowledged,
+        acknowledged=sorted(promised.acknowledged),
         lost=found["lost"],
         torn=found["torn"],
         stale=found["stale"],
         phantom=found["phantom"],
         problem=problem,
+        damaged=problem,
         dirty=dirty != b"\0",
     )
 
 
 def _size(file: BinaryIO) -> int:
     return os.fstat(file.fileno()).st_size
+
+
+def _may_be(word: str, data: bytes, block: int, promised: _Promises) -> bool:
+    """Say whether the VM itself may have left the block so, by what it journalled as written."""
+    written = promised.written.get(block)
+    if written is None:
+        return True
+    if word == "stale":
+        whole = blockformat.unpack(data)
+        return whole is not None and whole[1] >= written
+    # half of a newer generation may be there; the first one was blank before
+    return word == "torn" and promised.acknowledged.get(block, written) > written
 
 
 def _judge(data: bytes, block: int, promised: _Promises) -> str | None:

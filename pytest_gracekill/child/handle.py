@@ -14,6 +14,7 @@ from pytest_gracekill import clock
 from . import mark as marks
 from .disk import Disk
 from .ending import Ending, Exit
+from .infrastructure import loss
 from .journal import Journal
 from .knobs import Knobs
 from .launch import GONE_WITHIN, Launched, launch
@@ -67,6 +68,8 @@ class FakeQemu:
         self._first_pidfd = launched.first_pidfd
         self._owner = os.getpid()
         self._closed = False
+        self._ending_all = False  # what ends from here on has been ended by us
+        self._lost: str | None = None
         self._ending = ending(launched, self.journal)
 
     @property
@@ -99,6 +102,33 @@ class FakeQemu:
     def exit(self) -> Exit | None:
         """How the VM ended; None while it lives."""
         return self._ending.exit
+
+    @property
+    def fault(self) -> str | None:
+        """The fake's own internal error, after which no verdict can be made; None without one."""
+        entries = self.journal.entries()
+        told = next((entry for entry in entries if entry.event == "fault"), None)
+        if told is not None:
+            return f"the fake failed: {told.fields.get('text', '')}"
+        ended = self._ending.exit
+        events = {entry.event for entry in entries}
+        # a journal that has no start was damaged from outside: the audit says so
+        if ended is None or ended.code is None or "start" not in events or "exit" in events:
+            return None
+        said = self.stderr.strip().splitlines()[-1:]
+        return "; ".join([f"the fake ended with status {ended.code}, for no request", *said])
+
+    @property
+    def infrastructure_lost(self) -> str | None:
+        """How wrapper, reaper or subreaper ended before it had reaped the VM; None if it has not.
+
+        Who ended it cannot be seen from here: a routine may have signalled the wrapper.
+        """
+        if not self._ending_all:
+            process = self._process
+            if process is not None and process.pid != self.pid:
+                self._lost = loss(process, self._first_pidfd, self.knobs.topology, self.journal)
+        return self._lost
 
     @property
     def gone_at(self) -> float | None:
@@ -138,6 +168,8 @@ class FakeQemu:
         """
         if self._closed or os.getpid() != self._owner:
             return
+        self.infrastructure_lost  # noqa: B018  # known from here on
+        self._ending_all = True
         deadline = clock.monotonic() + GONE_WITHIN
         struck: list[int] = []
         try:

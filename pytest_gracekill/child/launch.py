@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from pytest_gracekill import clock
 from pytest_gracekill.errors import StartError, UnsupportedError, UsageError
 
-from . import disk, programfile
+from . import disk, programfile, space
 from .journal import Journal
 from .mark import Mark
 from .program import leaderless
@@ -111,9 +111,13 @@ def prepare(knobs: Knobs, directory: Path) -> Prepared:
     if program.exists():
         raise UsageError(f"{directory} has a fake already: each needs a directory of its own")
     image = directory / "disk"
-    disk.create(image, blocks=knobs.blocks, block_size=knobs.block_size, seed=knobs.seed)
-    os.mkfifo(directory / "ready", 0o600)
-    mark = Mark(directory / "mark")
+    try:
+        disk.create(image, blocks=knobs.blocks, block_size=knobs.block_size, seed=knobs.seed)
+        space.create_journal(directory / "journal", blocks=knobs.blocks)
+        os.mkfifo(directory / "ready", 0o600)
+        mark = Mark(directory / "mark")
+    except OSError as error:
+        raise space.start_error(error, knobs, directory) from error
     ready = -1
     try:
         # both ends, so that it never reads as ended
@@ -129,10 +133,12 @@ def prepare(knobs: Knobs, directory: Path) -> Prepared:
             pid_file=directory / "pid",
             qmp=qmp,
         )
-    except BaseException:
+    except BaseException as error:
         mark.release()
         if ready >= 0:
             os.close(ready)
+        if isinstance(error, OSError):
+            raise space.start_error(error, knobs, directory) from error
         raise
     return Prepared(
         knobs=knobs,

@@ -64,6 +64,10 @@ class RealQemu(FakeQemu):
         self.disk = RealDisk(directory / "disk", self.journal, self._settle)
 
     @property
+    def fault(self) -> None:
+        """Nothing of ours runs in a real QEMU."""
+
+    @property
     def gate(self) -> Gate:
         """What holds the disk: ``.hold()``, ``.let(N)``, ``.open()``, and the event ``.seen``."""
         return self._started.server.gate

@@ -3,7 +3,7 @@
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -171,6 +171,107 @@ def test_without_a_record_of_a_start_nothing_is_known(whole: Disk, journal: byte
     assert not audit.ok
     assert audit.acknowledged == []
     assert "no record of a start" in str(audit)
+
+
+def wrote(disk: Disk, generations: dict[int, int]) -> None:
+    """Journal that the VM has written these blocks."""
+    with disk.journal.path.open("a") as journal:
+        for index, generation in generations.items():
+            line = {"ns": 3, "event": "block", "index": index, "generation": generation}
+            journal.write(json.dumps(line) + "\n")
+
+
+def test_what_was_never_written_is_no_damage(tmp_path: Path) -> None:
+    disk = written(tmp_path, {0: 1, 1: 1})
+    wrote(disk, {0: 1, 1: 1})
+    audit = disk.audit()
+    assert audit.lost == [2, 3, 4, 5, 6, 7]
+    assert audit.damaged is None
+
+
+BLANK = bytes(SIZE)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [BLANK, fmt.pack(SEED, 3, 1, SIZE)[:100] + BLANK[100:], fmt.pack(SEED, 2, 1, SIZE)],
+    ids=["blank", "torn", "of another place"],
+)
+def test_a_block_that_was_written_and_is_not_there_is_damage(whole: Disk, content: bytes) -> None:
+    wrote(whole, dict.fromkeys(range(BLOCKS), 1))
+    put(whole, 3, content)
+    audit = whole.audit()
+    assert audit.damaged == audit.problem
+    assert "disk" in str(audit.damaged)
+    assert "blocks 3 were overwritten after the VM wrote them" in str(audit)
+
+
+def test_a_newer_generation_that_was_written_and_is_older_is_damage(whole: Disk) -> None:
+    acknowledge(whole, 3, 3, 2)
+    wrote(whole, {3: 1})
+    audit = whole.audit()
+    assert (audit.stale, audit.damaged) == ([3], None)
+    wrote(whole, {3: 2})
+    assert whole.audit().damaged is not None
+
+
+def test_half_of_a_newer_generation_is_no_damage(whole: Disk) -> None:
+    wrote(whole, {3: 1})
+    acknowledge(whole, 3, 3, 2)
+    put(whole, 3, fmt.pack(SEED, 3, 2, SIZE)[: SIZE // 2])
+    audit = whole.audit()
+    assert (audit.torn, audit.damaged) == ([3], None)
+
+
+def _unlink(disk: Disk) -> None:
+    disk.path.unlink()
+
+
+def _empty(disk: Disk) -> None:
+    disk.path.write_bytes(b"")
+
+
+def _cut(disk: Disk) -> None:
+    os.truncate(disk.path, fmt.offset(5, SIZE))
+
+
+def _lengthen(disk: Disk) -> None:
+    with disk.path.open("ab") as file:
+        file.write(b"x")
+
+
+def _emptied_and_written_on(disk: Disk) -> None:
+    disk.path.write_bytes(b"")
+    put(disk, BLOCKS - 1, fmt.pack(SEED, BLOCKS - 1, 1, SIZE))
+
+
+def _other_header(disk: Disk) -> None:
+    with disk.path.open("r+b") as file:
+        file.write(fmt.pack_header(BLOCKS, SIZE, SEED + 1))
+
+
+def _unlink_journal(disk: Disk) -> None:
+    disk.journal.path.unlink()
+
+
+def _empty_journal(disk: Disk) -> None:
+    disk.journal.path.write_bytes(b"")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        *(_unlink, _empty, _cut, _lengthen, _emptied_and_written_on, _other_header),
+        *(_unlink_journal, _empty_journal),
+    ],
+)
+def test_damage_from_outside_is_named_as_such(whole: Disk, damage: Callable[[Disk], None]) -> None:
+    assert whole.audit().damaged is None
+    damage(whole)
+    audit = whole.audit()
+    assert not audit.ok
+    assert audit.damaged == audit.problem
+    assert "disk" in str(audit.damaged)
 
 
 def test_the_dirty_byte_is_told(whole: Disk) -> None:

@@ -102,7 +102,7 @@ def test_the_audit_fails_when_something_is_missing(start: Start, tmp_path: Path)
 def test_an_audit_of_nothing_is_no_traceback(tmp_path: Path) -> None:
     done = audit(tmp_path)
     assert done.returncode == 1
-    assert done.stdout == "no record of a start in j\n"
+    assert done.stdout == "the disk's journal j was damaged: no record of a start in it\n"
     assert done.stderr == ""
 
 

@@ -26,6 +26,15 @@ def main(configuration: "Configuration", arguments: "Sequence[str]" = ()) -> "No
 
     :param arguments: options of QEMU's.
     """
+    try:
+        _live(configuration, arguments)
+    except Exception as error:  # noqa: BLE001  # the last frame of this process, and of those it forks
+        from .fault import end_with  # noqa: PLC0415  # needed once, here
+
+        end_with(error, configuration)
+
+
+def _live(configuration: "Configuration", arguments: "Sequence[str]") -> "NoReturn":
     options = _understand(arguments) if arguments else None
     alone = configuration.topology in ("child", "leaderless")
     settle(configuration.inherit if alone else "none")
@@ -45,7 +54,7 @@ def main(configuration: "Configuration", arguments: "Sequence[str]" = ()) -> "No
     if configuration.topology == "leaderless":
         from .leaderless import go_on_without_leader  # noqa: PLC0415  # needs ctypes
 
-        go_on_without_leader(machine.run)
+        go_on_without_leader(machine.run, configuration)
     machine.run()
     os._exit(os.EX_SOFTWARE)  # the machine never returns
 

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import NoReturn
 
+    from .configuration import Configuration
+
 SYS_EXIT = {
     "x86_64": 60,
     "aarch64": 93,
@@ -29,24 +31,26 @@ def supported() -> bool:
     return sys.maxsize > 2**32 and os.uname().machine in SYS_EXIT
 
 
-def go_on_without_leader(work: "Callable[[], None]") -> "NoReturn":
+def go_on_without_leader(work: "Callable[[], None]", configuration: "Configuration") -> "NoReturn":
     """End the calling main thread alone; `work` starts in another one when it has gone."""
     import ctypes  # noqa: PLC0415  # milliseconds that only this topology should pay
 
     system_call = ctypes.CDLL(None).syscall
-    _thread.start_new_thread(_work, (work,))
+    _thread.start_new_thread(_work, (work, configuration))
     system_call(SYS_EXIT[os.uname().machine], 0)  # lets go of the GIL, and never comes back
     raise AssertionError
 
 
-def _work(work: "Callable[[], None]") -> None:
+def _work(work: "Callable[[], None]", configuration: "Configuration") -> None:
     try:
         # there is no event for "the leader is a zombie": look until it is so
         while _state() != "Z":
             time.sleep(0.0002)
         work()
-    except BaseException:  # noqa: BLE001  # the last frame of this process: say it, then end
-        sys.excepthook(*sys.exc_info())
+    except Exception as error:  # noqa: BLE001  # the last frame of this process
+        from .fault import end_with  # noqa: PLC0415  # needed once, here
+
+        end_with(error, configuration)
     finally:
         os._exit(os.EX_SOFTWARE)
 

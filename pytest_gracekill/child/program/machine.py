@@ -223,8 +223,6 @@ class Machine:
             if early is not None:
                 return early
             from . import flushing  # noqa: F401, PLC0415  # now there is time to load it
-        from . import guest  # noqa: PLC0415  # as above
-
         due = monotonic()
         while True:
             until = float("inf")
@@ -235,7 +233,9 @@ class Machine:
                 return taken
             # a monitor may have stopped the guest meanwhile, or let it go on
             if self.running and monotonic() >= until:
-                guest.write(self)
+                from .guest import write  # noqa: PLC0415  # for a guest that writes
+
+                write(self)
 
     def _react(self, request: "_signal.struct_siginfo | Later") -> None:
         on_term = self.configuration.on_term

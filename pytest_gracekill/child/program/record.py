@@ -26,7 +26,12 @@ class Record:
         """Append one line, stamped now."""
         text = "".join(f', "{name}": {_json(value)}' for name, value in fields.items())
         line = f'{{"ns": {monotonic_ns()}, "event": "{event}"{text}}}\n'
-        os.write(self._fd, line.encode("ascii"))
+        rest = line.encode("ascii")
+        while rest:  # a full file system takes a part of it, and refuses the rest
+            rest = rest[os.write(self._fd, rest) :]
+
+    def fileno(self) -> int:
+        return self._fd
 
     def close(self) -> None:
         """Let go of the journal; a process that ends need not."""

@@ -7,7 +7,7 @@ mean the same, and swallows labgrid's port forwards.
 import os
 
 from .inventory import INVENTORY
-from .machine import STOP
+from .record import STOP
 from .runstate import Fault, Later, Vm
 
 TYPE_CHECKING = False

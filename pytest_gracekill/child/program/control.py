@@ -11,9 +11,9 @@ from time import monotonic
 
 from .command_line import Options
 from .line import Line
-from .machine import STOP
 from .qmp import Session
 from .qmp_json import FRAMES
+from .record import STOP
 from .runstate import Later, Vm
 
 TYPE_CHECKING = False

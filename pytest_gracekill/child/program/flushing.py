@@ -9,6 +9,7 @@ import os
 from time import monotonic
 
 from . import blockformat
+from .record import EXIT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def flush(machine: "Machine", reason: str) -> None:
     if knobs.flush_profile == "never":
         machine.rest(float("inf"))
     stall_at = knobs.stall_at if knobs.flush_profile == "stall" else -1
-    asked = reason == "exit" and knobs.on_term in ("crash", "stop")
+    asked = reason == EXIT and knobs.on_term in ("crash", "stop")
     event_at = knobs.on_term_at if asked else -1
     for position, block in enumerate(blocks):
         last = position == len(blocks) - 1

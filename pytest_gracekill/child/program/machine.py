@@ -9,7 +9,7 @@ from time import monotonic, sleep
 
 from . import imagelock
 from .lifeline import Lifeline, tell
-from .record import Record
+from .record import EXIT, POWEROFF, STOP, Record
 from .stderr import say, termination
 
 TYPE_CHECKING = False
@@ -31,7 +31,6 @@ INTERNAL = (WAKE, SIGALRM)
 DIRTY_OFFSET = 64  # of blockformat, which is not imported before readiness
 WRITE_EVERY = 0.002  # seconds between two writes of a writing guest
 BUSY = "the guest is busy"
-EXIT, STOP, POWEROFF = "exit", "stop", "poweroff"  # why a VM flushes
 QUIET = 0.02  # seconds without a signal after which there is time to get ready for the flush
 
 

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     Value = int | str | Sequence[int] | Sequence[Sequence[int]]
 
 
+EXIT, STOP, POWEROFF = "exit", "stop", "poweroff"
+"""Why a VM flushes: it ends after it, or it stays, stopped or powered off."""
+
 LONGEST = 200  # characters of a text from outside; the rest says no more
 
 

@@ -17,8 +17,7 @@ not modelled, so that every way to stop a VM is a test of the wait behind it.
 
 from time import time_ns
 
-from .machine import POWEROFF
-from .record import printable
+from .record import POWEROFF, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -157,7 +157,9 @@ EXHIBITS = {
         "sigterm_blocked",
         "Every wait has a limit, the first one and the one after SIGKILL: a VM may not get the"
         " signal, may ignore it, or may flush to a disk that is gone. And what the VM inherits is"
-        " set at its start: `signal.pthread_sigmask` in the manager reaches all its children.",
+        " set at its start: `signal.pthread_sigmask` in the manager reaches all its children. Where"
+        " a routine in Python stood, the report shows by its stack; of a command it shows the last"
+        " lines that it printed, and its processes with what each of them waits for.",
         "popen_wait",
     ),
     "DEADLOCK": _flaw(
@@ -224,9 +226,14 @@ EXHIBITS = {
     ),
     "LOCKED": Exhibit(
         wrong=_SPECIMENS / "locked.py",
-        mend="The disk is free when the last process that has it open is gone, which need not be"
-        " the VM. Stop the helpers too, and look at the lock, before the success is reported: the"
-        " next start fails otherwise, and finds no VM to blame.",
+        mend="The word stands for three things, and the report says which is left and what follows"
+        " from it. The *disk lock*: it is free when the last process that has the disk open is"
+        " gone, which need not be the VM. Stop the helpers too, and look at the lock, before the"
+        " success is reported: the next start fails otherwise, and finds no VM to blame. The *pid"
+        " file* and the *QMP socket*: QEMU removes both when it exits by itself, and cannot when it"
+        " is killed. Neither keeps the next QEMU from starting, which takes them over; but a stop"
+        " that reads a stale pid file may hit another process, and a client of a stale socket is"
+        " refused. Whoever sends SIGKILL removes them.",
         right=_FLAWS / "right_psutil_helpers.py",
     ),
 }

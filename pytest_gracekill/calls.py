@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from pytest_gracekill.participants import Participants
     from pytest_gracekill.routine.session import Session
     from pytest_gracekill.witness.history import Frame
+    from pytest_gracekill.witness.process_tree import CommandSeen
 
 #: Seconds that what was cut off has to end by itself, now that the VM is gone, ...
 _AFTER_KILL = 1.0
@@ -56,6 +57,7 @@ class Seen:
     returned_ns: int = 0
     expired: bool = False
     hung_in: tuple[Frame, ...] = ()
+    hung_command: CommandSeen | None = None
     at_entry: tuple[str, ...] = ()
     at_return: tuple[str, ...] = ()
     alive: bool = False
@@ -332,6 +334,7 @@ class Callers:
         # before anything wakes them up
         self.beside = self.beside or stacks_beside(open_)
         stood_in = {actor: self._stands_in(actor) for actor in open_}
+        commands = {actor: self._session.command_seen(actor) for actor in open_}
         for actor in open_:
             self._settled.setdefault(
                 actor,
@@ -341,6 +344,7 @@ class Callers:
                     returned_ns=now,
                     expired=True,
                     hung_in=stood_in[actor],
+                    hung_command=commands[actor],
                     alive=alive,
                     shown=shown,
                 ),

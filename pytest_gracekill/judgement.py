@@ -42,6 +42,7 @@ class Judgement:
     """What a trial has found. ``clean_up`` is what the adapter raised in its clean-up.
 
     ``saved`` are the folders with its evidence, ``unsaved`` says why it could not be saved.
+    ``notes`` are told beside the verdicts, and judged by none.
     """
 
     verdicts: Mapping[str, Verdict]
@@ -55,6 +56,7 @@ class Judgement:
     circumstances: Mapping[str, object] = field(default_factory=dict, repr=False)
     saved: list[Path] = field(default_factory=list, repr=False)
     unsaved: list[str] = field(default_factory=list, repr=False)
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "verdicts", Verdicts(self.verdicts, self.not_judged))

@@ -90,6 +90,7 @@ def run(plan: Plan, underway: TrialUnderway | None = None) -> Judgement:
             sigkill_sent=evidence.killed_ns is not None,
             clean_up=failed,
             circumstances=circumstances.of(plan, evidence),
+            notes=trial.notes,
         )
 
 
@@ -115,6 +116,8 @@ class _Trial:
         self.who = who
         self._underway = underway
         self._session = Session(plan.routine, who.unstarted, plan.given)
+        #: What else is to be told, beside the verdicts.
+        self.notes: tuple[str, ...] = ()
         #: Whether nothing but the adapter can have made the VM end, or start again.
         self._undisturbed = True
 
@@ -213,6 +216,8 @@ class _Trial:
     def call(self) -> Evidence:
         """Have the routine called under the watchdog, and gather what was seen."""
         plan, who = self.plan, self.who
+        if who.started_vm is not None:
+            self._session.check_start(who.vm.pid)
         who.note_end()
         who.choreograph()
         budget = self._budget()
@@ -252,6 +257,7 @@ class _Trial:
         exit_ = who.vm.exit
         who.note_evidence(ended_by_trial=ended_by_trial)
         asked = requests_of(journal)
+        self.notes = tuple(self._notes(first.called_ns))
         return Evidence(
             knobs=who.vm.knobs,
             promise=promise_of(plan, who.vm.knobs, budget),
@@ -259,6 +265,7 @@ class _Trial:
             called_ns=first.called_ns,
             returned_ns=first.returned_ns,
             hung_in=first.hung_in,
+            hung_command=first.hung_command,
             routine_actor=first.actor,
             first_request_ns=asked[0] if asked else None,
             signals=tuple(who.recorder.sent),
@@ -284,6 +291,7 @@ class _Trial:
                     called_ns=seen.called_ns,
                     returned_ns=seen.returned_ns,
                     hung_in=seen.hung_in,
+                    hung_command=seen.hung_command,
                     alive_at_return=seen.alive,
                     at_entry=seen.at_entry,
                     at_return=seen.at_return,
@@ -291,6 +299,16 @@ class _Trial:
                 for seen in others
             ),
         )
+
+    def _notes(self, origin_ns: int) -> Iterator[str]:
+        """What was seen beside what is judged."""
+
+        def stamp(at_ns: int) -> str:
+            return f"t{(at_ns - origin_ns) / 1e9:+.3f}"
+
+        failed = self._session.start_failed_meanwhile(self.who.vm.pid, stamp)
+        if failed is not None:
+            yield failed
 
     def _was_started(self, unstarted: Unstarted, seen_by: Sequence[Seen]) -> None:
         """A routine that starts the VM in its own call has done so."""

@@ -23,7 +23,7 @@ from pytest_gracekill.witness.adopted import adopted
 from pytest_gracekill.witness.contenders import Contender, stop_all
 from pytest_gracekill.witness.event_loop import PULSE, LoopContender, pulse
 from pytest_gracekill.witness.history import History
-from pytest_gracekill.witness.leftovers import Leftovers, Orphan, look
+from pytest_gracekill.witness.leftovers import Held, Leftovers, Orphan, look
 from pytest_gracekill.witness.lock_table import printed_at_timeout
 from pytest_gracekill.witness.locks import LockTracer, TracedLock
 from pytest_gracekill.witness.recipients import Known, pid_of
@@ -288,12 +288,14 @@ class Participants:
         """See what of the VM is still there."""
         vm = self.vm
         wrapper = {vm.started_pid} - {vm.pid}
-        holds: list[tuple[str, Callable[[], bool]]] = [("the disk is locked", vm.disk.locked)]
+        disk = Held(what="disk lock", path=vm.disk.path)
+        holds: list[tuple[Held, Callable[[], bool]]] = [(disk, vm.disk.locked)]
         if vm.knobs.topology == "daemon" and self._kind != "driver":
             # a driver routine leaves the pid file to its caller, as libvirt's does
-            holds.append(("the pid file is there", (vm.dir / "pid").exists))
+            holds.append((Held(what="pid file", path=vm.pid_file), vm.pid_file.exists))
         if vm.qmp is not None and self.unstarted is not None:
-            holds.append(("the QMP socket is there", Path(vm.qmp).exists))
+            socket = Path(vm.qmp)
+            holds.append((Held(what="QMP socket", path=socket), socket.exists))
 
         def orphans() -> Iterator[Orphan]:
             for pid in vm.processes():

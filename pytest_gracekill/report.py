@@ -221,6 +221,11 @@ class Report:
         return self._looked().circumstances
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What was seen beside what is judged, such as a start command that failed meanwhile."""
+        return self._looked().notes
+
+    @property
     def saved(self) -> list[Path]:
         """The folders that the evidence was written to."""
         return self._looked().saved

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from pytest_gracekill import clock
 from pytest_gracekill.errors import StartError, UnsupportedError, UsageError
+from pytest_gracekill.legible import escape
 
 from . import disk, programfile, space
 from .journal import Journal
@@ -308,5 +309,6 @@ def account(what: str, directory: Path) -> str:
     tail = [str(entry) for entry in Journal(directory / "journal").entries()[-5:]]
     journal = "\n  ".join(tail) or "(empty)"
     return (
-        f"the fake in {directory} {what}\nstderr:\n  {stderr or '(empty)'}\njournal:\n  {journal}"
+        f"the fake in {directory} {what}\n"
+        f"stderr:\n  {escape(stderr) or '(empty)'}\njournal:\n  {journal}"
     )

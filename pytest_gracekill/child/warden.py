@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from pytest_gracekill import clock
 from pytest_gracekill.errors import StartError
+from pytest_gracekill.legible import escape, single_line
 
 from . import programfile
 from .mark import Mark
@@ -28,6 +29,10 @@ _PROGRAM = Path(__file__).parent / "program" / "warden.py"
 #: Seconds that a warden has to end what is below it: its own politeness, and a busy machine.
 GONE_WITHIN = 15.0
 _STARTS_WITHIN = 15.0
+#: Bytes at the end of the output that are looked at.
+_TAIL = 16_384
+#: Characters of one line of it that are told.
+_LONGEST = 300
 
 
 class RunError(StartError):
@@ -45,10 +50,13 @@ class Guarded:
     def __init__(self, command: Sequence[str], directory: Path, name: str) -> None:
         self.output = directory / f"{name}.log"
         self.output.write_bytes(b"")
+        #: The command's own pid; 0 before it has begun.
+        self.pid = 0
         self.code: int | None = None
+        #: When the command itself ended, in nanoseconds of CLOCK_MONOTONIC.
+        self.ended_ns: int | None = None
         self._mark = Mark(directory / f"{name}.mark")
         self._text = b""
-        self._began = False
         self._refused = 0
         try:
             self._warden = subprocess.Popen(
@@ -71,12 +79,12 @@ class Guarded:
 
     def _await_begin(self, command: Sequence[str]) -> None:
         deadline = clock.monotonic() + _STARTS_WITHIN
-        while not self._began:
+        while not self.pid:
             if not self._hear(deadline):
                 raise StartError(f"{shlex.join(command)}: not begun after {_STARTS_WITHIN:g} s")
             if self._refused:
                 raise RunError(os.strerror(self._refused))
-            if self.code is not None and not self._began:
+            if self.code is not None and not self.pid:
                 raise StartError(f"{shlex.join(command)}: its warden ended before it had begun")
 
     def wait(self, timeout: float) -> int:
@@ -99,8 +107,25 @@ class Guarded:
 
     def tail(self) -> str:
         """The last lines of what it has printed, in one line."""
-        text = self.output.read_text(encoding="utf-8", errors="replace")
-        return "; ".join(line.strip() for line in text.splitlines()[-3:] if line.strip())
+        return "; ".join(self.printed(3))
+
+    def printed(self, number: int) -> tuple[str, ...]:
+        """The last lines of what it has printed, at most ``number``, without those that are empty.
+
+        Only the end of the file is read: a command may print without an end. Control characters
+        are escaped, and a line that is long is cut.
+        """
+        with self.output.open("rb") as output:
+            size = output.seek(0, os.SEEK_END)
+            output.seek(max(0, size - _TAIL))
+            text = output.read().decode(errors="replace")
+        lines = [single_line(escape(line), _LONGEST) for line in text.split("\n")]
+        return tuple([line for line in lines if line][-number:])
+
+    @property
+    def warden_pid(self) -> int:
+        """The process that the command, and everything that it has started, is a descendant of."""
+        return self._warden.pid
 
     def strike(self) -> None:
         """End the command and everything below it at once; from any thread."""
@@ -135,13 +160,15 @@ class Guarded:
         heard = os.read(fd, 4096)
         if not heard and self.code is None:
             self.code = -9  # the warden has ended, and what was below it with it
+            self.ended_ns = clock.monotonic_ns()
         *lines, self._text = (self._text + heard).split(b"\n")
         for line in lines:
             word, _, value = line.partition(b" ")
             if word == b"pid":
-                self._began = True
+                self.pid = int(value)
             elif word == b"refused":
                 self._refused = int(value)
             elif word == b"ended":
-                self.code = int(value)
+                code, _, at_ns = value.partition(b" ")
+                self.code, self.ended_ns = int(code), int(at_ns)
         return bool(heard) or self.code is not None

@@ -104,8 +104,12 @@ def record_of(report: Judgement, title: str = "") -> Record:
             )
             for step in steps
         ),
-        facts=cast("Mapping[str, str]", about.get("facts", {})),
+        facts={**cast("Mapping[str, str]", about.get("facts", {})), **_noted(report.notes)},
     )
+
+
+def _noted(notes: Sequence[str]) -> dict[str, str]:
+    return {"note": "; ".join(notes)} if notes else {}
 
 
 def write(folder: Path, story: Story, record: Record, text: str) -> None:

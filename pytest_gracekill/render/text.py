@@ -40,6 +40,8 @@ def failure(report: Judgement, names: tuple[str, ...]) -> str:
         for advice in dict.fromkeys(v.advice for v in report.verdicts.values() if v.advice)
         for wrapped in _wrapped(advice, "", 2)
     ]
+    for note in report.notes:
+        lines += _wrapped(note, "", 2)
     if report.not_judged:
         lines += _wrapped(reasons(report.not_judged), "not judged: ", 12)
     if report.clean_up is not None:

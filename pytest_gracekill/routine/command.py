@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING
 
 from pytest_gracekill.errors import StartError, UsageError
 from pytest_gracekill.routine.fields import Values, filled, filled_words, shown
+from pytest_gracekill.witness.process_tree import CommandSeen, below
+from pytest_gracekill.witness.signals import signal_name
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from pytest_gracekill.child.handle import FakeQemu
     from pytest_gracekill.child.unstarted import Unstarted
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from pytest_gracekill.routine.external import External
 
 _HOUR = 3600.0
+#: Lines of the output of a command that hangs.
+_LINES = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +59,8 @@ class Command:
         self._values: Values = {}
         self._directory = self._logs = Path()
         self._started: Guarded | None = None
-        self._stops: list[Guarded] = []
+        # with the name of the thread that has called it
+        self._stops: list[tuple[str, Guarded]] = []
         self._numbers = itertools.count(1)
         self._over = False
         self._lock = threading.Lock()
@@ -90,21 +95,42 @@ class Command:
         if self._external.start is not None:
             self._started = self._run(self._external.start, "start")
 
-    def failed_start(self) -> StartError | None:
-        """What a start command says that has ended with another status than 0."""
-        started = self._started
-        if started is None or not started.ended or not started.code:
-            return None
-        return StartError(f"{self.told_by_start()} (from {self._source})")
+    def check_start(self, vm_pid: int | None) -> None:
+        """See that the start command has not failed; asked before anything is to be stopped.
 
-    def told_by_start(self) -> str:
-        """What has become of the start command, and what it says."""
+        :param vm_pid: a start command that has become the VM is judged as that.
+        :raises StartError: it has ended with another status than 0, and so has not started the VM.
+        """
+        if self._failed_start(vm_pid) is not None:
+            raise StartError(f"{self.told_by_start()} (from {self._source})")
+
+    def failed_meanwhile(self, vm_pid: int, stamp: Callable[[int], str]) -> str | None:
+        """How the start command has ended since, when that was not with status 0."""
+        at_ns = self._failed_start(vm_pid)
+        return None if at_ns is None else self.told_by_start(f" at {stamp(at_ns)}")
+
+    def _failed_start(self, vm_pid: int | None) -> int | None:
+        """When it has ended with another status than 0."""
         started = self._started
-        assert started is not None
-        how = f"ended with status {started.code}" if started.ended else "runs"
-        return (
-            f"start={shown(self._external.start)!r} {how}: {started.tail() or 'it printed nothing'}"
-        )
+        if started is None or started.pid == vm_pid or not started.ended or not started.code:
+            return None
+        return started.ended_ns
+
+    def told_by_start(self, when: str = "") -> str:
+        """What has become of the start command, and what it says; nothing where there is none."""
+        started = self._started
+        if started is None:
+            return ""
+        how = "runs"
+        if started.ended and started.code is not None:
+            by_signal = started.code < 0
+            how = (
+                f"ended by {signal_name(-started.code)}"
+                if by_signal
+                else (f"ended with status {started.code}")
+            )
+        said = started.tail() or "it printed nothing"
+        return f"start={shown(self._external.start)!r} {how}{when}: {said}"
 
     def stop(self) -> Ended:
         """Run the stop command to its end.
@@ -115,7 +141,7 @@ class Command:
             self._values["pid"] = str(self._unstarted.child.pid)
         running = self._run(self._external.stop, f"stop-{next(self._numbers)}")
         with self._lock:
-            self._stops.append(running)
+            self._stops.append((threading.current_thread().name, running))
             over = self._over
         if over:
             running.strike()
@@ -127,15 +153,25 @@ class Command:
         with self._lock:
             self._over = True
             running = list(self._stops)
-        for stop in running:
+        for _, stop in running:
             stop.strike()
+
+    def seen(self, actor: str) -> CommandSeen | None:
+        """What the stop command of a thread has printed, and what it does now, if it runs."""
+        with self._lock:
+            called = [stop for caller, stop in self._stops if caller == actor]
+        if not called:
+            return None
+        return CommandSeen(
+            output=called[-1].printed(_LINES), processes=below(called[-1].warden_pid)
+        )
 
     def end(self) -> None:
         """End everything that the commands have left: each, also when one does not end."""
         with ExitStack() as stack:
             if self._started is not None:
                 stack.callback(self._started.end)
-            for running in self._stops:
+            for _, running in self._stops:
                 stack.callback(running.end)
 
     def _write(self, name: str, text: str) -> None:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from pytest_gracekill.child.handle import FakeQemu
     from pytest_gracekill.child.unstarted import Unstarted
+    from pytest_gracekill.witness.process_tree import CommandSeen
 
 _ENDED = object()
 
@@ -145,18 +146,28 @@ class Session:
     def _ready(self, unstarted: Unstarted) -> None:
         deadline = clock.monotonic() + SHOWS_WITHIN
         while not unstarted.wait_started(0.05):
-            failed = None if self._command is None else self._command.failed_start()
-            if failed is not None:
-                raise failed
+            self.check_start(None)
             if clock.monotonic() > deadline:
                 raise self.never_started()
         try:
             unstarted.ready_vm(READY_WITHIN)
-        except StartError:
+        except StartError as error:
             # two that are started on one disk: that is what is wrong, not that one has ended
             unstarted.check_started_once(self.adapted)
+            if self._command is not None:
+                raise StartError(f"{error}\n{self._command.told_by_start()}") from error.__cause__
             raise
         unstarted.check_started_once(self.adapted)
+        self.check_start(unstarted.pid)
+
+    def check_start(self, vm_pid: int | None) -> None:
+        """:raises StartError: the start command of an `External` has failed."""
+        if self._command is not None:
+            self._command.check_start(vm_pid)
+
+    def start_failed_meanwhile(self, vm_pid: int, stamp: Callable[[int], str]) -> str | None:
+        """How the start command has failed since; None without one, or when it has not."""
+        return None if self._command is None else self._command.failed_meanwhile(vm_pid, stamp)
 
     def never_started(self) -> UsageError:
         """What is wrong with an adapter whose fake nobody has started."""
@@ -273,6 +284,10 @@ class Session:
                 source=self.adapted.source,
             )
         return says
+
+    def command_seen(self, actor: str) -> CommandSeen | None:
+        """The stop command that a thread waits for; None where there is no command."""
+        return None if self._command is None else self._command.seen(actor)
 
     def free(self) -> None:
         """End what a call of an external command waits for; from any thread."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pytest_gracekill.witness.identity import CleanUp, FreedUse
     from pytest_gracekill.witness.leftovers import Leftovers
     from pytest_gracekill.witness.lock_order import OrderCycle
+    from pytest_gracekill.witness.process_tree import CommandSeen
     from pytest_gracekill.witness.signals import SentSignal
 
 #: SIGKILL by number: Windows has no such name, and this module is imported there.
@@ -159,6 +160,7 @@ class Caller:
     alive_at_return: bool
     at_entry: tuple[str, ...]
     at_return: tuple[str, ...]
+    hung_command: CommandSeen | None = None
 
     def __str__(self) -> str:
         return f"{self.actor.removeprefix('gracekill:')} {self.call}"
@@ -169,6 +171,7 @@ class Evidence:
     """One trial as it was seen. Times are CLOCK_MONOTONIC nanoseconds, in child and parent alike.
 
     ``beside``: where the other threads stood when the call was cut off, innermost first.
+    ``hung_command``: the stop command at that moment, where the routine is a command.
     ``call``, ``called_ns``, ``returned_ns``, ``hung_in``, ``routine_actor`` and ``alive_at_return``
     are of the first caller; ``others`` are the further ones, `views` the evidence as each saw it.
     ``returned_ns`` is the moment of the cut when the routine was cut off. ``alive_at_return``: the
@@ -203,6 +206,7 @@ class Evidence:
     others: tuple[Caller, ...] = ()
     origin_ns: int | None = None
     gone_ns: int | None = None
+    hung_command: CommandSeen | None = None
 
     @property
     def views(self) -> tuple[Evidence, ...]:
@@ -219,6 +223,7 @@ class Evidence:
             called_ns=caller.called_ns,
             returned_ns=caller.returned_ns,
             hung_in=caller.hung_in,
+            hung_command=caller.hung_command,
             routine_actor=caller.actor,
             alive_at_return=caller.alive_at_return,
             lock_state=state,

@@ -216,11 +216,17 @@ def _twice(evidence: Evidence) -> Shown:
             yield _moment(f"thread {clean_up.actor}", clean_up.at_ns, text)
 
 
-def _left(evidence: Evidence) -> Shown:
+def _orphans(evidence: Evidence) -> Shown:
     seen = evidence.leftovers
     if seen is not None:
-        there = [*(str(orphan) for orphan in seen.orphans), *seen.locked]
-        yield _moment("fake", evidence.returned_ns, f"still there: {', '.join(there)}")
+        alive = ", ".join(map(str, seen.orphans))
+        yield _moment("fake", evidence.returned_ns, f"still alive: {alive}")
+
+
+def _locked(evidence: Evidence) -> Shown:
+    seen = evidence.leftovers
+    if seen is not None:
+        yield _moment("fake", evidence.returned_ns, "; ".join(map(str, seen.locked)))
 
 
 MOMENTS: dict[str, Callable[[Evidence], Shown]] = {
@@ -247,7 +253,7 @@ MOMENTS: dict[str, Callable[[Evidence], Shown]] = {
     "WRONG VM": _wrong_vm,
     "FREED": _freed,
     "TWICE": _twice,
-    "ORPHANS": _left,
-    "LOCKED": _left,
+    "ORPHANS": _orphans,
+    "LOCKED": _locked,
 }
 """Every broken word by what shows it."""

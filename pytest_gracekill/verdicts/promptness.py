@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 from pytest_gracekill.report import NotJudged, Verdict
 from pytest_gracekill.verdicts.views import worst
 
-#: Threads that a report has room for.
+#: Threads, or processes, that a report has room for.
 _SHOWN = 12
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pytest_gracekill.verdicts.evidence import Evidence
+    from pytest_gracekill.witness.process_tree import CommandSeen
 
 
 def judge(evidence: Evidence) -> Verdict | NotJudged:
@@ -21,10 +22,13 @@ def judge(evidence: Evidence) -> Verdict | NotJudged:
     return worst(evidence, _judge)
 
 
-def _stacks(evidence: Evidence) -> Iterator[str]:
+def _stood(evidence: Evidence) -> Iterator[str]:
     """Where the call stood, and every other thread beside it."""
-    yield "it hung here, innermost call first:"
-    yield from (f"  {frame}" for frame in evidence.hung_in)
+    if evidence.hung_in:
+        yield "it hung here, innermost call first:"
+        yield from (f"  {frame}" for frame in evidence.hung_in)
+    if evidence.hung_command is not None:
+        yield from _command(evidence.hung_command)
     for actor, stack in evidence.beside[:_SHOWN]:
         yield f"{evidence.named(actor)} stood in:"
         yield from (f"  {frame}" for frame in stack)
@@ -32,15 +36,36 @@ def _stacks(evidence: Evidence) -> Iterator[str]:
         yield f"and {len(evidence.beside) - _SHOWN} more threads"
 
 
+def _command(seen: CommandSeen) -> Iterator[str]:
+    """What the stop command had printed, and the processes that it consisted of."""
+    if seen.output:
+        yield "its stop command had printed:"
+        yield from (f"  {line}" for line in seen.output)
+    else:
+        yield "its stop command had printed nothing"
+    if seen.processes:
+        yield "its processes, each below its parent:"
+        for process in seen.processes[:_SHOWN]:
+            yield f"  {'  ' * process.depth}{process}"
+        if len(seen.processes) > _SHOWN:
+            yield f"and {len(seen.processes) - _SHOWN} more processes"
+
+
+def _where(evidence: Evidence) -> str:
+    if evidence.hung_in:
+        return f" in {evidence.hung_in[0]}"
+    return " in its stop command" if evidence.hung_command is not None else ""
+
+
 def _judge(evidence: Evidence) -> Verdict:
     if evidence.hung:
-        where = evidence.hung_in[0] if evidence.hung_in else "its stop command"
         return Verdict(
             name="promptness",
             status="broken",
             word="HUNG",
-            evidence=f"cut off after its budget of {evidence.promise.budget:.1f} s in {where}",
-            detail=tuple(_stacks(evidence)),
+            evidence=f"cut off after its budget of {evidence.promise.budget:.1f} s"
+            f"{_where(evidence)}",
+            detail=tuple(_stood(evidence)),
             advice="give every wait a deadline",
         )
     if evidence.alive_at_return or evidence.exit_ns is None or evidence.ended_ns is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,7 +27,7 @@ from pytest_gracekill.verdicts.evidence import (
 from pytest_gracekill.witness.contenders import Contender
 from pytest_gracekill.witness.history import Frame, History, Hold, Wait
 from pytest_gracekill.witness.identity import CleanUp, FreedUse
-from pytest_gracekill.witness.leftovers import Leftovers, Orphan
+from pytest_gracekill.witness.leftovers import Held, Leftovers, Orphan
 from pytest_gracekill.witness.signals import SentSignal
 
 S = 1_000_000_000
@@ -34,6 +35,7 @@ CALLED = 100 * S
 ROUTINE = "MainThread"
 ALL = list(range(64))
 SITE = (Frame(file="vmtool.py", line=7, function="destroy"),)
+DISK = Held(what="disk lock", path=Path("disk"))
 
 
 def at(seconds: float) -> int:
@@ -308,7 +310,7 @@ BROKEN: list[tuple[str, str, dict[str, Any]]] = [
     (
         "leftovers",
         "LOCKED",
-        {"leftovers": Leftovers(started=1, orphans=(), locked=("the disk is locked",))},
+        {"leftovers": Leftovers(started=1, orphans=(), locked=(DISK,))},
     ),
 ]
 

@@ -4,7 +4,8 @@ It is a subreaper, so that whatever the command starts, daemonises or leaves beh
 warden's child when its parent ends. A child that has not been reaped keeps its pid, so that no
 signal of the warden's can reach another process. It ends them all when the FIFO's other end closes,
 or when it reads from it. Started with the FIFO, the output file and the command; it reports by
-lines on its standard output: ``pid N`` or ``refused ERRNO``, then ``ended STATUS``.
+lines on its standard output: ``pid N`` or ``refused ERRNO``, then ``ended STATUS AT``, in
+nanoseconds of CLOCK_MONOTONIC.
 """
 
 import ctypes
@@ -106,7 +107,7 @@ def _reap(command: int) -> bool:
         if not pid:
             return True
         if pid == command:
-            _report(f"ended {os.waitstatus_to_exitcode(status)}")
+            _report(f"ended {os.waitstatus_to_exitcode(status)} {time.monotonic_ns()}")
 
 
 def _end_all(polite: float, command: int) -> None:

@@ -30,6 +30,7 @@ SKIPPED = {
     " `flags`",
     "flush_beyond_the_promise_graceful": "without `--gracekill-graceful`, unless the routine takes"
     " `flags`",
+    "vm_that_survives_sigkill": "with `--gracekill-graceful`; where ptrace is denied",
     "helpers_of_a_killed_vm": "with `--gracekill-graceful`; routines that take `driver`: helpers"
     " are their caller's matter",
     "nowait_does_not_wait": "routines without `flags`",

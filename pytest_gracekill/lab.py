@@ -240,6 +240,8 @@ class _Trial:
         cut_alive = any(seen.expired and seen.alive for seen in seen_by)
         deadline_ns = first.called_ns + int(budget * 1e9)
         killed = any(s.signum == SIGKILL and s.reached_vm for s in who.recorder.sent)
+        # a VM that survives SIGKILL for a while notes one that nobody here has seen being sent
+        killed = killed or who.vm.journal.last("held") is not None
         ended_by_trial = cut_alive or (
             who.vm.alive and not ends_by_itself(who.vm, deadline_ns, killed=killed)
         )

@@ -12,6 +12,9 @@ from pytest_gracekill.conformance.cases import waits_full_grace
 if TYPE_CHECKING:
     from pytest_gracekill.conformance.terms import Contract
 
+#: Seconds for which a VM is still there after SIGKILL: many times as long as a look takes.
+_SURVIVES = 0.5
+
 
 @waits_full_grace
 def test_flush_beyond_the_promise_forced(contract: Contract) -> None:
@@ -54,6 +57,17 @@ def test_vm_that_ignores_sigterm(contract: Contract) -> None:
     Source: libvirt f84aedad09, QEMU 0.14 under -no-shutdown.
     """
     contract.check_unsaved(contract.trial(on_term="ignore"))
+
+
+@waits_full_grace
+def test_vm_that_survives_sigkill(contract: Contract) -> None:
+    """A VM that is still there for a while after SIGKILL is reported as dead only when it is gone.
+
+    Covers: d-state, no-verify-after-kill.
+    Source: moby#22802, a process in D state.
+    """
+    contract.needs_force()
+    contract.check_unsaved(contract.trial(on_term="ignore", survives_kill=_SURVIVES))
 
 
 @waits_full_grace

@@ -275,6 +275,7 @@ def test_the_built_in_routine_passes_every_case(run: Callable[..., pytest.RunRes
         "helpers_of_a_killed_vm",
         "pid_that_is_used_again",  # where the kernel gives no namespace
         "not_permitted[by the kernel]",  # where we are not root
+        "vm_that_survives_sigkill",  # where ptrace is denied
     }
     bad = {name: verdict for name, verdict in rows.items() if verdict not in ("ok", "skipped")}
     # a machine that lets the VM itself stand still is told so, and is not the routine's doing
@@ -293,6 +294,7 @@ def test_terminate_wait_kill_fails_exactly_where_it_must(
         "flush_beyond_the_promise_forced",
         "vm_that_never_ends",
         "vm_that_ignores_sigterm",
+        "vm_that_survives_sigkill",
         "vm_that_is_stopped",
         "clock_set_back",
         "helpers_of_a_killed_vm",
@@ -302,6 +304,54 @@ def test_terminate_wait_kill_fails_exactly_where_it_must(
     assert broken.pop("flush_of_nearly_the_promise") == "DATA LOST ..."
     for name, words in broken.items():
         assert words.removesuffix(" ...") in ("KILLED EARLY", "DATA LOST"), name
+
+
+UNLOOKED = """
+import asyncio, os, select, signal, subprocess
+
+def by_popen(popen):
+    popen.terminate()
+    try:
+        popen.wait(1)
+    except subprocess.TimeoutExpired:
+        popen.kill()
+
+def by_pid(pid):
+    os.kill(pid, signal.SIGTERM)
+    fd = os.pidfd_open(pid)
+    gone = select.select([fd], [], [], 1)[0]
+    os.close(fd)
+    if not gone:
+        os.kill(pid, signal.SIGKILL)
+
+def by_manager(child):
+    vm = subprocess.Popen(child.argv)
+    yield lambda: by_popen(vm)
+    vm.wait()
+
+async def by_coroutine(pid):
+    await asyncio.to_thread(by_pid, pid)
+"""
+
+UNLOOKED_COMMAND = "sh -c 'kill {pid}; sleep 1; kill -9 {pid} 2>/dev/null; exit 0'"
+
+
+@pytest.mark.parametrize(
+    "routine",
+    [
+        *(
+            f"--gracekill-routine=vmtool:{name}"
+            for name in ("by_popen", "by_pid", "by_manager", "by_coroutine")
+        ),
+        f"--gracekill-stop={UNLOOKED_COMMAND}",
+    ],
+)
+def test_a_kill_without_a_look_afterwards_is_seen(
+    run: Callable[..., pytest.RunResult], pytester: pytest.Pytester, routine: str
+) -> None:
+    pytester.path.joinpath("vmtool.py").write_text(UNLOOKED)
+    done = run(*SUITE, routine, "--gracekill-survive=0.8", "-k", "survives_sigkill")
+    assert rows_of(done) == {"vm_that_survives_sigkill": "EARLY"}
 
 
 STARVED = """

@@ -261,7 +261,12 @@ class Callers:
         with watched(contenders), watchdog:
             try:
                 runner.run(
-                    conduct(call, contenders=contenders, on_start=lambda: self._begin(first))
+                    conduct(
+                        call,
+                        contenders=contenders,
+                        on_start=lambda: self._begin(first),
+                        patience=self._who.patience,
+                    )
                 )
             except asyncio.CancelledError as error:
                 # the routine has cancelled every task; the user's interrupt is none any more here
@@ -271,6 +276,8 @@ class Callers:
         standing.end()
         if watchdog.expired:
             self._cut(self._actors)  # also those that had not even begun
+            for contender in contenders:
+                contender.stop()
             with Watchdog(_AFTER_CUT, lambda: None):
                 runner.run(clear())
         # all of them, and the contenders beside them, are one thread: a lock that is held now

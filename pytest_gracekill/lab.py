@@ -278,7 +278,14 @@ class _Trial:
             alive_at_return=first.alive,
             ended_by_trial=ended_by_trial,
             audit=who.vm.disk.audit(),
-            holds=tuple(who.history.long_holds(SHORT_NS, always=first.actor)),
+            holds=(
+                *who.history.long_holds(SHORT_NS, always=first.actor),
+                *who.untraced_holds(
+                    frozenset(seen.actor for seen in seen_by),
+                    first.called_ns,
+                    max(seen.returned_ns for seen in seen_by),
+                ),
+            ),
             waits=tuple(who.history.long_waits(SHORT_NS)),
             lock_state=who.lock_state(first.at_entry, first.at_return),
             contenders=(*who.contenders, *who.loop_contenders),
@@ -286,6 +293,8 @@ class _Trial:
             identity=None if who.driving is None else who.driving.seen(),
             acts=who.acts,
             beside=callers.beside,
+            stood_still=tuple(who.standstills.gaps),
+            interpreter_kept=tuple(who.standstills.kept),
             others=tuple(
                 Caller(
                     actor=seen.actor,

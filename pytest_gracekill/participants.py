@@ -9,6 +9,7 @@ import select
 import subprocess
 import threading
 from contextlib import ExitStack
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -18,9 +19,9 @@ from pytest_gracekill.child.lineage import Lineage
 from pytest_gracekill.child.unstarted import Unstarted
 from pytest_gracekill.driving import Driving
 from pytest_gracekill.routine.adapt import form_of, name_of
-from pytest_gracekill.verdicts.evidence import TOLERANCE, ActsSeen, LockState
+from pytest_gracekill.verdicts.evidence import SHORTEST_WAIT, TOLERANCE, ActsSeen, LockState
 from pytest_gracekill.witness.adopted import adopted
-from pytest_gracekill.witness.contenders import Contender, stop_all
+from pytest_gracekill.witness.contenders import Contender, allowance, stop_all
 from pytest_gracekill.witness.event_loop import PULSE, LoopContender, pulse
 from pytest_gracekill.witness.history import History
 from pytest_gracekill.witness.leftovers import Held, Leftovers, Orphan, look
@@ -28,6 +29,8 @@ from pytest_gracekill.witness.lock_table import printed_at_timeout
 from pytest_gracekill.witness.locks import LockTracer, TracedLock
 from pytest_gracekill.witness.recipients import Known, pid_of
 from pytest_gracekill.witness.signals import SignalRecorder
+from pytest_gracekill.witness.standstill import StandstillWitness
+from pytest_gracekill.witness.untraced import UntracedWatch
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -35,11 +38,17 @@ if TYPE_CHECKING:
     from pytest_gracekill.child.handle import FakeQemu
     from pytest_gracekill.choreography import Choreography
     from pytest_gracekill.trial import Plan
+    from pytest_gracekill.witness.history import Hold
     from pytest_gracekill.witness.lock_order import OrderCycle
 
 #: Seconds for what should take milliseconds on a machine that is not drowned.
 WARM_UP = 10.0
 JOIN = 2.0
+
+#: Seconds for which the trial waits at most for a contender to come back after the call.
+_LONGEST_ALLOWANCE = 30.0
+#: Seconds that are left for the report before pytest-timeout ends the test.
+_MARGIN = 2.0
 
 #: What the names of the further callers begin with.
 CALLER = "gracekill:caller-"
@@ -53,7 +62,9 @@ class Participants:
 
     def __init__(self, plan: Plan, stack: ExitStack) -> None:
         self.history = History()
+        self.standstills = stack.enter_context(StandstillWitness())
         self.tracer: LockTracer | None = None
+        self.untraced: UntracedWatch | None = None
         self.driving: Driving | None = None
         self.contenders: list[Contender] = []
         self.loop_contenders: list[LoopContender] = []
@@ -75,9 +86,11 @@ class Participants:
         self.recorder = stack.enter_context(SignalRecorder(self._whose, self.history))
         if self._kind == "driver" or plan.locks:
             self.tracer = LockTracer(self.history)
+            self.untraced = UntracedWatch(self.tracer)
+            self.standstills.looks.append(self.untraced.look)
             stack.enter_context(printed_at_timeout(self.tracer))
         self.recorder.held = self.held
-        stack.callback(self.quiesce)
+        stack.callback(self.quiesce, patient=False)
 
     def enter(self, stack: ExitStack) -> None:
         """Let everybody take part, now that the VM runs or its manager is about to start it."""
@@ -103,6 +116,7 @@ class Participants:
                         by_latency=True,
                         at_end=self.let_go,
                         at_raise=None if self.tracer is None else self.tracer.finish,
+                        tracer=self.tracer,
                     )
                 )
         self._start_contenders()
@@ -210,6 +224,17 @@ class Participants:
         deadline = clock.monotonic() + WARM_UP
         for contender in self.contenders:
             contender.wait_warm(deadline)
+        for contender in self.contenders:
+            if contender.misuse is not None:
+                raise contender.misuse
+
+    def patience(self, contender: Contender | LoopContender) -> float:
+        """Seconds for which the trial waits for a contender to come back after the call."""
+        seconds = allowance(
+            contender, self.history.origin_ns, self._plan.stall_limit, self.standstills.gaps
+        )
+        left = inf if self._plan.deadline is None else self._plan.deadline - clock.monotonic()
+        return max(min(seconds, _LONGEST_ALLOWANCE, left - _MARGIN), 0.0)
 
     def choreograph(self) -> None:
         """Have the acts played at their points, when the calling thread calls the routine."""
@@ -239,6 +264,8 @@ class Participants:
 
     def take(self) -> tuple[str, ...]:
         """Take what the caller of a routine holds: a reference, and both locks in their order."""
+        if self.tracer is not None:
+            self.tracer.operate()
         if self.driving is not None:
             driver, domain = self.driving.driver, self.driving.domain
             if self.driving.caller_has_reference:
@@ -257,9 +284,19 @@ class Participants:
     def let_go(self) -> None:
         """Release what the calling thread holds, so that the contenders go on."""
         if self.tracer is not None:
+            self.tracer.end_tries()
             for lock in reversed(self.tracer.held_by(threading.get_ident())):
                 while lock.held():  # as often as it was taken
                     lock.release()
+
+    def untraced_holds(
+        self, routine: frozenset[str], called_ns: int, returned_ns: int
+    ) -> list[Hold]:
+        """Holds of traced locks through references that are not traced, long enough to disturb."""
+        if self.untraced is None:
+            return []
+        shortest_ns = int(SHORTEST_WAIT / 2 * 1e9)
+        return self.untraced.holds(shortest_ns, routine, called_ns, returned_ns)
 
     def lock_state(self, at_entry: tuple[str, ...], at_return: tuple[str, ...]) -> LockState | None:
         """What is known of the traced locks; None when there are none."""
@@ -274,6 +311,7 @@ class Participants:
             at_return=tuple(name for name in at_return if name not in handed_over),
             deadlocks=tuple(self.tracer.deadlocks),
             cycles=(*self.tracer.order_cycles(), *self._closed_in_session()),
+            kept=() if self.untraced is None else tuple(self.untraced.kept().items()),
         )
 
     def _closed_in_session(self) -> list[OrderCycle]:
@@ -303,31 +341,37 @@ class Participants:
 
         return look(started=1 + len(wrapper) + vm.knobs.helpers, processes=orphans, holds=holds)
 
-    def quiesce(self) -> None:
-        """No thread of ours goes on; locks that a lost thread holds are opened for the others."""
+    def quiesce(self, *, patient: bool = True) -> None:
+        """No thread of ours goes on; locks that a lost thread holds are opened for the others.
+
+        ``patient``: as long as a contender may take to come back; else for some seconds.
+        """
         with ExitStack() as steps:
             # from the last to the first, whatever one of them raises
-            steps.callback(self._stop_contenders)
+            steps.callback(self._stop_contenders, inf if patient else WARM_UP)
             if self._choreography is not None:
                 # not before the locks are let go: an act may have stood before one of them
                 steps.callback(self._choreography.end, JOIN)
             steps.callback(self.let_go)
             steps.callback(self.returned)
 
-    def _stop_contenders(self) -> None:
+    def _stop_contenders(self, most: float) -> None:
         # one that is slow by itself has the time that it takes
-        longest = max((contender.longest for contender in self.contenders), default=0.0)
-        stuck = stop_all(self.contenders, clock.monotonic() + JOIN + min(longest, WARM_UP))
+        busy = [contender for contender in self.contenders if contender.stuck is None]
+        stuck = stop_all(busy, lambda contender: min(self.patience(contender), most))
         if self.tracer is None:
             return
         self.tracer.stop()
-        deadline = clock.monotonic() + JOIN
+        deadline, opened = clock.monotonic() + JOIN, False
         while stuck and clock.monotonic() < deadline:
-            for lock in self.tracer.locks:
-                # only its owner can open an RLock
-                if not lock.reentrant and _is_lost(lock):
-                    lock.release()
-            stuck = stop_all(stuck, clock.monotonic() + 0.05)
+            # only its owner can open an RLock
+            lost = [lock for lock in self.tracer.locks if not lock.reentrant and _is_lost(lock)]
+            opened = opened or bool(lost)
+            if not opened:
+                return
+            for lock in lost:
+                lock.release()
+            stuck = stop_all(stuck, lambda _contender: 0.05)
 
 
 def _is_lost(lock: TracedLock) -> bool:

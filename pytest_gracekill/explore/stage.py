@@ -55,6 +55,7 @@ class Explored:
     error: BaseException | None = None
     raised_ns: int | None = None
     began: int | None = None
+    stuck: None = None
 
     @property
     def actor(self) -> str:

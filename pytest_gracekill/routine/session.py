@@ -21,6 +21,7 @@ from pytest_gracekill.passing import is_outcome, passes_through
 from pytest_gracekill.routine.adapt import MANAGERS, Adapted, form_of
 from pytest_gracekill.routine.command import Command
 from pytest_gracekill.routine.external import External
+from pytest_gracekill.witness import event_loop
 from pytest_gracekill.witness.cut_off import CutOff
 from pytest_gracekill.witness.history import Frame
 
@@ -316,7 +317,8 @@ class Session:
                     self._command.end()
             finally:
                 if self._runner is not None and not self._shares_runner:
-                    self._runner.close()
+                    runner, self._runner = self._runner, None
+                    event_loop.close(runner)
 
     def _last_step(self, steps: Generator[object] | AsyncGenerator[object]) -> object:
         __tracebackhide__ = True

@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
+from pytest_gracekill.witness.standstill import overlap
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from pytest_gracekill.child.journal import Entry
     from pytest_gracekill.child.knobs import Knobs
     from pytest_gracekill.report import Call
+    from pytest_gracekill.witness.contenders import Stuck
     from pytest_gracekill.witness.dead_end import AnyDeadlock
     from pytest_gracekill.witness.history import Frame, Hold, Wait
     from pytest_gracekill.witness.identity import CleanUp, FreedUse
@@ -51,6 +54,9 @@ class Contending(Protocol):
     error: BaseException | None
     raised_ns: int | None
     spans: list[tuple[int, int]]
+
+    @property
+    def stuck(self) -> Stuck | None: ...
 
     @property
     def actor(self) -> str: ...
@@ -109,6 +115,8 @@ class LockState:
     deadlocks: tuple[AnyDeadlock, ...]
     cycles: tuple[OrderCycle, ...]
     order_is_judged: bool = True
+    #: Locks that are held after the call through a reference that is not traced, and by whom.
+    kept: tuple[tuple[str, str | None], ...] = ()
 
     @property
     def untouched(self) -> str:
@@ -207,6 +215,10 @@ class Evidence:
     origin_ns: int | None = None
     gone_ns: int | None = None
     hung_command: CommandSeen | None = None
+    #: From when until when the whole process stood still, which is nobody's doing.
+    stood_still: tuple[tuple[int, int], ...] = ()
+    #: From when until when the routine's thread kept the interpreter lock.
+    interpreter_kept: tuple[tuple[int, int], ...] = ()
 
     @property
     def views(self) -> tuple[Evidence, ...]:
@@ -280,12 +292,12 @@ class Evidence:
         return self.wait - self.held_up(self.called_ns, self.returned_ns) / 1e9
 
     def held_up(self, since_ns: int, until_ns: int) -> int:
-        """For how many nanoseconds of these the first caller was held for an act: not its doing."""
-        if self.origin_ns is not None:
-            return 0
-        return sum(
-            max(min(end, until_ns) - max(start, since_ns), 0) for start, end in self.acts.pauses
-        )
+        """For how many nanoseconds of these the routine could not go on, which is not its doing.
+
+        The first caller is held for an act; anybody is while the whole process stands still.
+        """
+        pauses = self.acts.pauses if self.origin_ns is None else ()
+        return overlap((*self.stood_still, *pauses), since_ns, until_ns)
 
     @property
     def waited(self) -> bool:
@@ -308,6 +320,9 @@ class Evidence:
     def since(self, hold: Hold) -> str:
         """Since when a lock was held, and where it was taken; the caller's are held at the call."""
         at_entry = () if self.lock_state is None else self.lock_state.at_entry
+        if not hold.traced:
+            by = f": {hold.untraced}" if hold.untraced else ""
+            return f"since {self.stamp(hold.acquired_ns)}, through a reference not traced{by}"
         before = hold.actor == self.routine_actor and hold.acquired_ns <= self.called_ns
         if before and hold.lock in at_entry:
             return "since the call"

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from pytest_gracekill.report import NotJudged, Verdict
 from pytest_gracekill.verdicts.evidence import SHORTEST_WAIT
+from pytest_gracekill.verdicts.progress import NAME_IT, RELEASE
 from pytest_gracekill.verdicts.views import worst
+from pytest_gracekill.witness.history import UNTRACED
 
 if TYPE_CHECKING:
-    from pytest_gracekill.verdicts.evidence import Evidence
+    from collections.abc import Iterable
+
+    from pytest_gracekill.verdicts.evidence import Evidence, LockState
     from pytest_gracekill.witness.history import Hold
 
 
@@ -36,6 +41,7 @@ def _judge(evidence: Evidence) -> Verdict | NotJudged:
     words: list[str] = []
     texts: list[str] = []
     advice = ""
+    kept = _kept(state, evidence)
     if evidence.hung:
         texts.append("at return: not judged, the routine was cut off")
     elif sorted(state.at_entry) != sorted(state.at_return):
@@ -44,19 +50,26 @@ def _judge(evidence: Evidence) -> Verdict | NotJudged:
             f"held at entry: {_names(state.at_entry)}; at return: {_names(state.at_return)}"
         )
         advice = "restore the locks on every path: return, error, exception"
+    elif kept:
+        words.append("LOCK LOST")
+        texts.append(
+            f"held at entry: {_names(state.at_entry)}; at return: {_names(kept)}, through a"
+            " reference not traced"
+        )
+        advice = "release the lock on every path: return, error, exception"
     else:
         texts.append(f"{_names(state.at_entry)} held at entry and at return")
     held = over_wait(evidence)
     over = [found for found in held if found[2]]
     if over:
         words.append("HELD OVER WAIT")
-        texts = texts if words[0] == "LOCK LOST" else []
+        texts = texts if "LOCK LOST" in words else []
         texts += [
             f"{hold.lock} held for {seconds:.3f} s of the wait ({evidence.since(hold)}), wanted"
             f" meanwhile by {_names(waiters)}"
             for hold, seconds, waiters in over
         ]
-        advice = advice or "let the lock go before the first sleep, and take it again at the end"
+        advice = advice or RELEASE
     elif held:
         names = _names(tuple(dict.fromkeys(hold.lock for hold, _, _ in held)))
         texts.append(f"{names} held over the wait, wanted by nobody meanwhile")
@@ -71,7 +84,38 @@ def _judge(evidence: Evidence) -> Verdict | NotJudged:
             evidence="; ".join(texts),
             advice=advice,
         )
-    return Verdict(name="locks", status="ok", word="ok", evidence="; ".join(texts))
+    return _unseen(evidence) or Verdict(
+        name="locks", status="ok", word="ok", evidence="; ".join(texts)
+    )
+
+
+def _kept(state: LockState, evidence: Evidence) -> tuple[str, ...]:
+    """The locks that the routine holds at return through a reference that is not traced."""
+    held = [
+        hold.lock
+        for hold in evidence.holds
+        if not hold.traced and hold.released_ns is None and hold.actor == evidence.routine_actor
+    ]
+    known = [lock for lock, actor in state.kept if actor == evidence.routine_actor]
+    return tuple(dict.fromkeys((*held, *known)))
+
+
+def _unseen(evidence: Evidence) -> Verdict | None:
+    """A lock that was wanted, or is left, while nobody knows who held it: that is not ok."""
+    state = evidence.lock_state
+    over = [found for found in _over_wait_by(UNTRACED, evidence) if found[2]]
+    if over:
+        hold, seconds, waiters = over[0]
+        text = (
+            f"{hold.lock} held for {seconds:.3f} s of the wait ({evidence.since(hold)}), wanted"
+            f" meanwhile by {_names(waiters)}: who held it is not known"
+        )
+    elif state is not None and state.kept and not evidence.hung:
+        kept = tuple(lock for lock, _ in state.kept)
+        text = f"{_names(kept)} held after the call, through a reference not traced"
+    else:
+        return None
+    return Verdict(name="locks", status="unknown", word="unknown", evidence=text, advice=NAME_IT)
 
 
 def _names(names: tuple[str, ...]) -> str:
@@ -85,29 +129,37 @@ def over_wait(evidence: Evidence) -> list[tuple[Hold, float, tuple[str, ...]]]:
 
     A lock that nobody wanted is no finding, nor one held for a wait too short to disturb anybody.
     """
+    return _over_wait_by(evidence.routine_actor, evidence)
+
+
+def _over_wait_by(holder: str, evidence: Evidence) -> list[tuple[Hold, float, tuple[str, ...]]]:
     if not evidence.waited:
         return []
     found = []
     needed = evidence.own_wait * 1e9 / 2
     for hold in evidence.holds:
-        if hold.actor != evidence.routine_actor:
+        if hold.actor != holder:
             continue
         start = max(hold.acquired_ns, evidence.called_ns)
         end = min(hold.released_ns or evidence.returned_ns, evidence.returned_ns)
         if end - start - evidence.held_up(start, end) < needed:
             continue
-        waiters = {
-            wait.actor
-            for wait in evidence.waits
-            if wait.lock == hold.lock
-            and wait.actor != hold.actor
-            and _waited(evidence, max(wait.since_ns, start), min(wait.until_ns or end, end))
-        }
+        waiters = _waiters(evidence, hold, start, end, needed)
         names = tuple(sorted(name.removeprefix("gracekill:") for name in waiters))
         found.append((hold, (end - start) / 1e9, names))
     return found
 
 
-def _waited(evidence: Evidence, since_ns: int, until_ns: int) -> bool:
-    """Whether somebody who waited from then until then was disturbed."""
-    return until_ns - since_ns - evidence.held_up(since_ns, until_ns) > SHORTEST_WAIT / 2 * 1e9
+def _waiters(evidence: Evidence, hold: Hold, start: int, end: int, needed: float) -> Iterable[str]:
+    """Who was disturbed: by one wait that is long enough, or by many that are so together."""
+    waited: dict[str, int] = defaultdict(int)
+    disturbed = set()
+    for wait in evidence.waits:
+        if wait.lock == hold.lock and wait.actor != hold.actor:
+            since, until = max(wait.since_ns, start), min(wait.until_ns or end, end)
+            if until > since:
+                took = until - since - evidence.held_up(since, until)
+                waited[wait.actor] += took
+                if took > SHORTEST_WAIT / 2 * 1e9 or waited[wait.actor] > needed:
+                    disturbed.add(wait.actor)
+    return disturbed

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from pytest_gracekill.child.disk import ranges
 from pytest_gracekill.report import Moment
 from pytest_gracekill.verdicts.locks import over_wait
-from pytest_gracekill.verdicts.progress import find_stalls, too_slow
+from pytest_gracekill.verdicts.progress import find_stalls, kept_interpreter, never_back, too_slow
+from pytest_gracekill.witness.contenders import described
 from pytest_gracekill.witness.signals import signal_name
 
 if TYPE_CHECKING:
@@ -159,7 +160,7 @@ def _stalled(evidence: Evidence) -> Shown:
     whole = evidence.whole
     for contender in whole.contenders:
         if contender.error is not None and contender.raised_ns is not None:
-            what = f"raised {type(contender.error).__name__}: {contender.error}"
+            what = f"raised {described(contender.error)}"
             yield _moment(f"thread {contender.actor}", contender.raised_ns, what)
     for stall in find_stalls(whole):
         if not stall.chain:
@@ -180,6 +181,13 @@ def _stalled(evidence: Evidence) -> Shown:
         )
         text = f"one operation took {(until - since) / 1e9:.3f} s"
         yield _moment(f"thread {slow.actor}", since, text, until)
+    kept = kept_interpreter(whole)
+    if kept is not None:
+        yield _moment(_thread(whole), kept[0], "kept the interpreter lock", kept[1])
+    late = never_back(whole)
+    if late is not None and late.stuck is not None:
+        text = f"had not come back {late.stuck.waited:.2f} s after the call"
+        yield _moment(f"thread {late.actor}", late.stuck.since_ns, text)
 
 
 # -- identity and leftovers

@@ -67,6 +67,11 @@ class AdoptedRLock(TracedRLock):
         super().__init__(tracer, name, class_, inner)
         self._rlock = inner
 
+    @property
+    def owner_ident(self) -> int | None:
+        """The identity of the thread that has it, by whatever name; None while it is free."""
+        return _owner_of(self._rlock)
+
     def locked(self) -> bool:
         if self._rlock._is_owned():  # noqa: SLF001 - what Condition asks of its lock
             return True

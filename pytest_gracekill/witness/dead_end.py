@@ -45,6 +45,7 @@ _WATCHING = frozenset(
     for name in (
         "child/ending.py",
         "child/unstarted.py",
+        "witness/standstill.py",
         "witness/watchdog.py",
         "progress_line.py",
     )

@@ -9,13 +9,23 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, cast
 
 from pytest_gracekill import clock
-from pytest_gracekill.witness.contenders import THINK, WARM_UP, WARM_UP_SECONDS
+from pytest_gracekill.errors import UsageError
+from pytest_gracekill.passing import passes_through
+from pytest_gracekill.witness.contenders import (
+    FIRST_OPERATION,
+    THINK,
+    WARM_UP,
+    WARM_UP_SECONDS,
+    Stuck,
+    described,
+)
 from pytest_gracekill.witness.cut_off import CutOff
-from pytest_gracekill.witness.sites import current_stack
+from pytest_gracekill.witness.sites import awaited_in, current_stack
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
@@ -29,16 +39,25 @@ PULSE = "the event loop"
 _LATE = 0.2
 _BETWEEN_LOOKS = 0.05
 
-#: Seconds that contenders have to come to a pace before the routine is called, and to end after it.
+#: Seconds that contenders have to come to a pace before the routine is called.
 _WARM_WITHIN = 10.0
-_END_WITHIN = 2.0
+#: Seconds for which the trial waits for the pulse, and for a task that was cancelled.
+_END_WITHIN = 1.0
+_BETWEEN_LOOKS_FOR_PACE = 0.05
+
+#: How often a coroutine that does not end when it is cancelled is ended by force.
+_FORCED = 3
+
+#: Coroutines that nothing can end, kept: their finalizer would fail, too.
+_ABANDONED: list[object] = []
 
 
 class LoopContender:
     """One task that repeats ``operation``; its spans are (start, end) in monotonic nanoseconds.
 
     To the verdicts it is what a `Contender` in a thread is. ``current`` is the start of the
-    operation that it is in. ``stood_in``: where the loop stood, in the longest of its standstills.
+    operation that it is in, ``stuck`` the one that had not ended when the trial stopped waiting.
+    ``stood_in``: where the loop stood, in the longest of its standstills.
     """
 
     by_latency = True
@@ -59,6 +78,7 @@ class LoopContender:
         self._operation = operation
         self._history = history
         self.current: int | None = None
+        self.stuck: Stuck | None = None
         self._stopping = False
         self._warm = asyncio.Event()
 
@@ -73,41 +93,71 @@ class LoopContender:
     @property
     def operations(self) -> int:
         """How many operations have been completed."""
-        return len(self.spans)
+        return len(self.spans) - (self.stuck is not None)
 
     async def work(self) -> None:
         """Repeat the operation until `stop` or an error."""
         try:
             while not self._stopping:
-                self.current = started = clock.monotonic_ns()
-                await self._operation()
-                self.current = None
-                self.spans.append((started, clock.monotonic_ns()))
-                self._look_whether_warm()
-                if self._think:
-                    await asyncio.sleep(self._think)
+                try:
+                    await self._repeat()
+                except asyncio.CancelledError as error:
+                    if self._stopping:
+                        raise
+                    if self.name != PULSE:
+                        # by the operation itself, or by the routine: it does no more
+                        self._has_raised(error)
+                        return
+                    # a routine that cancels every task of its loop is watched all the same
+                    cast("asyncio.Task[object]", asyncio.current_task()).uncancel()
         except (CutOff, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError):
             raise  # not the operation's own
-        except BaseException as error:  # noqa: BLE001 - whatever it raises is evidence
-            self.error, self.raised_ns = error, clock.monotonic_ns()
-            self.current = None
-            self._history.record("raised", self.actor, error=f"{type(error).__name__}: {error}")
+        except BaseException as error:
+            if passes_through(error):
+                raise
+            self._has_raised(error)
         finally:
             self._warm.set()
 
-    async def warm(self) -> None:
-        """Wait until it has a pace of its own, or has ended."""
-        await self._warm.wait()
+    async def _repeat(self) -> None:
+        while not self._stopping:
+            self.current = started = clock.monotonic_ns()
+            await self._operation()
+            self.current = None
+            self.spans.append((started, clock.monotonic_ns()))
+            self._look_whether_warm()
+            if self._think:
+                await asyncio.sleep(self._think)
+
+    def _has_raised(self, error: BaseException) -> None:
+        self.error, self.raised_ns = error, clock.monotonic_ns()
+        self.current = None
+        self._history.record("raised", self.actor, error=described(error))
+
+    @property
+    def is_cold(self) -> bool:
+        """Whether it is worth waiting for a pace of its own; not for a slow first operation."""
+        if self._warm.is_set():
+            return False
+        slow_ns = FIRST_OPERATION * 1e9
+        if self.spans or self.current is None:
+            return True
+        return clock.monotonic_ns() - self.current < slow_ns
 
     def stop(self) -> None:
         """It ends after the operation that it is in; what that one has cost so far counts."""
         self._stopping = True
 
-    def note_unfinished(self) -> None:
+    def note_unfinished(self, waited: float, stands_in: tuple[Frame, ...]) -> None:
         """Put the operation that it is in on record, as far as it got."""
-        if self.current is not None:
+        if self.current is not None and self.stuck is None:
             self.spans.append((self.current, clock.monotonic_ns()))
-            self.current = None
+            self.stuck = Stuck(since_ns=self.current, waited=waited, stands_in=stands_in)
+
+    def note_deaf(self) -> None:
+        """Put on record that it does not end when it is cancelled."""
+        if self.stuck is not None:
+            self.stuck = replace(self.stuck, deaf=True)
 
     def _look_whether_warm(self) -> None:
         first, last = self.spans[0][0], self.spans[-1][1]
@@ -120,28 +170,36 @@ async def conduct(
     *,
     contenders: Sequence[LoopContender],
     on_start: Callable[[], object],
+    patience: Callable[[LoopContender], float] = lambda _contender: _END_WITHIN,
 ) -> object:
     """Await ``call()`` while the contenders (one at least) work in the same loop; its result.
 
-    ``on_start`` is called when they have come to their pace, just before. Whatever happens, no task
-    of the contenders is left.
+    ``on_start`` is called when they have come to their pace, just before. After the call each has
+    ``patience`` seconds to end the operation that it is in; then it is cancelled. Whatever happens,
+    no task of the contenders is left.
     """
     tasks = [
         asyncio.create_task(contender.work(), name=contender.actor) for contender in contenders
     ]
     try:
-        # one that is slower than that is taken as it is
-        await _within(_WARM_WITHIN, [contender.warm() for contender in contenders])
+        await _warmed(contenders)
         on_start()
         return await call()
     finally:
         for contender in contenders:
             contender.stop()
         # a pulse that was due while the loop stood still comes now, and tells for how long
-        _, pending = await asyncio.wait(tasks, timeout=_END_WITHIN)
-        for contender in contenders:
-            contender.note_unfinished()
-        await _cancelled(pending)
+        began = clock.monotonic()
+        for contender, task in zip(contenders, tasks, strict=True):
+            seconds = _END_WITHIN if contender.name == PULSE else patience(contender)
+            await asyncio.wait([task], timeout=max(began + seconds - clock.monotonic(), 0))
+            if not task.done():
+                waited = clock.monotonic() - began
+                contender.note_unfinished(waited, awaited_in(task.get_coro()))
+        deaf = await _cancelled(task for task in tasks if not task.done())
+        for contender, task in zip(contenders, tasks, strict=True):
+            if task in deaf:
+                contender.note_deaf()
 
 
 async def clear() -> None:
@@ -149,23 +207,85 @@ async def clear() -> None:
     await _cancelled(asyncio.all_tasks() - {asyncio.current_task()})
 
 
-async def _within(seconds: float, waits: Sequence[Coroutine[object, object, object]]) -> None:
-    tasks = [asyncio.create_task(wait) for wait in waits]
+def close(runner: asyncio.Runner) -> None:
+    """Close an event loop, also one with tasks that do not end when they are cancelled.
+
+    :raises UsageError: names such tasks; they have been ended by force, or abandoned.
+    """
+    deaf: list[str] = []
+
+    async def end_tasks() -> None:
+        left = await _cancelled(asyncio.all_tasks() - {asyncio.current_task()})
+        deaf.extend(left.values())
+
     try:
-        _, pending = await asyncio.wait(tasks, timeout=seconds)
-    except asyncio.CancelledError:
-        await _cancelled(tasks)
-        raise
-    await _cancelled(pending)
+        if asyncio.all_tasks(runner.get_loop()):
+            runner.run(end_tasks())
+    finally:
+        runner.close()
+    if deaf:
+        raise UsageError(
+            f"the event loop cannot be closed: {'; '.join(deaf)} does not end when it is cancelled;"
+            " let CancelledError through"
+        )
 
 
-async def _cancelled(tasks: Iterable[asyncio.Task[object] | None]) -> None:
-    """Cancel these, and wait until they have ended; one that refuses to is left."""
+async def _warmed(contenders: Sequence[LoopContender]) -> None:
+    """Wait until all have a pace of their own; one that is slow is taken as it is."""
+    deadline = clock.monotonic() + _WARM_WITHIN
+    while any(contender.is_cold for contender in contenders):
+        if clock.monotonic() > deadline:
+            return
+        await asyncio.sleep(_BETWEEN_LOOKS_FOR_PACE)
+
+
+async def _cancelled(
+    tasks: Iterable[asyncio.Task[object] | None],
+) -> dict[asyncio.Task[object], str]:
+    """Cancel these, and wait until they have ended.
+
+    Returns those that did not, by the words for each; they were ended by force, or abandoned.
+    """
     left = [task for task in tasks if task is not None]
     for task in left:
         task.cancel()
-    if left:
-        await asyncio.wait(left, timeout=_END_WITHIN)
+    if not left:
+        return {}
+    _, pending = await asyncio.wait(left, timeout=_END_WITHIN)
+    deaf = {task: _told(task) for task in left if task in pending}
+    for task in deaf:
+        await _end_by_force(task)
+    return deaf
+
+
+def _told(task: asyncio.Task[object]) -> str:
+    name = task.get_name().removeprefix("gracekill:")
+    stands_in = awaited_in(task.get_coro())
+    return f"the task {name}" + (f" (in {stands_in[-1]})" if stands_in else "")
+
+
+async def _end_by_force(task: asyncio.Task[object]) -> None:
+    """End a task that catches CancelledError, by an exception that it can hardly know.
+
+    One that catches everything is abandoned: the loop forgets it, so that it can be closed.
+    """
+    coroutine = cast("Coroutine[object, object, object]", task.get_coro())
+    for _ in range(_FORCED):
+        try:
+            coroutine.throw(CutOff())
+        except BaseException:  # noqa: BLE001 - whatever it raises, it has ended
+            break
+    # its end is seen when it is woken up: the coroutine is finished, and the task with it
+    task.cancel()
+    await asyncio.wait([task], timeout=_END_WITHIN)
+    if task.done():
+        with suppress(BaseException):
+            task.exception()
+        return
+    _ABANDONED.append(task)
+    vars(asyncio.tasks)["_unregister_task"](task)
+    with suppress(AttributeError):
+        task._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001 - as asyncio.gather does
 
 
 def pulse(history: History) -> LoopContender:

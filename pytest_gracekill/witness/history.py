@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Event", "Frame", "History", "Hold", "Wait", "current_stack", "write_events"]
 
+#: Who holds a lock when nobody knows who.
+UNTRACED = "an unknown thread"
+
 FORMAT = "gracekill-history"
 VERSION = 1
 
@@ -54,13 +57,19 @@ class Event:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hold:
-    """A lock was held by one thread; `released_ns` is None while it still is."""
+    """A lock was held by one thread; `released_ns` is None while it still is.
+
+    ``traced`` is False where it was held through a reference that is not traced: ``untraced`` then
+    names the reference, as far as it is known, and the actor may be `UNTRACED`.
+    """
 
     lock: str
     actor: str
     acquired_ns: int
     released_ns: int | None
     site: tuple[Frame, ...]
+    traced: bool = True
+    untraced: str = ""
 
     def __str__(self) -> str:
         return f"{self.actor} held {self.lock} {_span(self.acquired_ns, self.released_ns)}"
@@ -153,6 +162,14 @@ class History:
         return _waits(
             [wait for wait in self._waited() if wait[3] is None or wait[3] - wait[2] >= shortest_ns]
         )
+
+    def every_hold(self) -> list[RawHeld]:
+        """As ``holds``, raw."""
+        return self._held()
+
+    def every_wait(self) -> list[RawWait]:
+        """As ``waits``, raw."""
+        return self._waited()
 
     def _held(self) -> list[RawHeld]:
         still_open = [held for source in self._open for held in source()[0]]

@@ -17,12 +17,14 @@ from pytest_gracekill.witness.class_order import class_cycles
 from pytest_gracekill.witness.conditions import TracedCondition
 from pytest_gracekill.witness.history import History
 from pytest_gracekill.witness.lock_order import LockOrder, OrderCycle, OrderEdge
+from pytest_gracekill.witness.sites import calling_site
 from pytest_gracekill.witness.traced_lock import LockStatistics, TracedLock, TracedRLock
 from pytest_gracekill.witness.wait_graph import (
     Deadlock,
     DeadlockDetected,
     DeadlockStep,
     ThreadState,
+    Tries,
     Waiting,
 )
 
@@ -45,6 +47,10 @@ __all__ = [
     "TracedLock",
     "TracedRLock",
 ]
+
+
+#: An operation that has tried so often goes on trying.
+_GOES_ON_TRYING = 3
 
 
 class _Threads(threading.local):
@@ -209,6 +215,38 @@ class LockTracer:
                 )
             )
 
+    def operate(self) -> dict[TracedLock, Tries]:
+        """Say that the calling thread works in operations: `end_tries` is called after each.
+
+        Returns the tries of the operation that it is in.
+        """
+        state = self.threads.state
+        state.operating = True
+        return state.tries
+
+    def note_try(self, state: ThreadState, lock: TracedLock) -> None:
+        """Take note of an acquisition that did not wait and failed; called at each."""
+        now, tries = monotonic_ns(), state.tries.get(lock)
+        if tries is None:
+            state.tries[lock] = Tries(now, calling_site())
+        else:
+            tries.last_ns = now
+            tries.number += 1
+
+    def end_tries(self, lock: TracedLock | None = None, *, acquired: bool = False) -> None:
+        """Record the tries of the calling thread as the wait that they are, if it went on trying.
+
+        ``lock``: only those for this one, at their success.
+        """
+        state = self.threads.state
+        for tried in list(state.tries) if lock is None else [lock]:
+            tries = state.tries.pop(tried, None)
+            if tries is not None and tries.number >= _GOES_ON_TRYING and self.active:
+                until = monotonic_ns() if acquired else tries.last_ns
+                self.history.raw_waits.append(
+                    (tried, state, tries.first_ns, until, acquired, True, tries.site)
+                )
+
     def _holds_of(self, lock: TracedLock | None) -> list[RawHeld]:
         mine = set(self.locks) if lock is None else {lock}
         return [held for held in list(self.history.raw_holds) if held[0] in mine]
@@ -225,5 +263,11 @@ class LockTracer:
             (now.lock, state, now.since_ns, None, False, now.timed, now.site)
             for state in list(self._known)
             if (now := state.waiting) is not None
+        ]
+        waits += [
+            (lock, state, tries.first_ns, None, False, True, tries.site)
+            for state in list(self._known)
+            for lock, tries in list(state.tries.items())
+            if tries.number >= _GOES_ON_TRYING
         ]
         return holds, waits

@@ -14,6 +14,7 @@ import contextlib
 import gc
 import os
 import sys
+import sysconfig
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,6 +96,7 @@ _CALLERS = (
     str(_EXPLORE / "stage.py"),
     str(_EXPLORE / "threads_scenario.py"),
 )
+_STDLIB = tuple({sysconfig.get_path(kind) + os.sep for kind in ("stdlib", "platstdlib")})
 _WATCHING = tuple(
     f"gracekill:{role}-" for role in ("watchdog", "exit", "start", "pulse", "terminal")
 )
@@ -161,6 +163,16 @@ def _within(start: FrameType | None, files: _Files) -> Iterator[FrameType]:
         frame = frame.f_back
 
 
+def frames_in_call(innermost: FrameType) -> Iterator[FrameType]:
+    """The user's frames of a thread, innermost first, as `current_stack` takes them."""
+    return _within(innermost, _files)
+
+
+def frame_at(frame: FrameType) -> Frame:
+    """Where a frame is now."""
+    return _frame(frame.f_code, frame.f_lasti)
+
+
 def frames_of(site: Site, known: dict[tuple[int, int], Frame] | None = None) -> tuple[Frame, ...]:
     """Look up files, lines and functions of a site, innermost first.
 
@@ -216,6 +228,19 @@ def frames_of_traceback(error: BaseException) -> tuple[Frame, ...]:
             frames.append(_frame(code, traceback.tb_lasti))
         traceback = traceback.tb_next
     return tuple(reversed(frames))
+
+
+def raised_in(error: BaseException) -> Frame | None:
+    """Where an exception has come from, in the innermost code that is no installed package's."""
+    frames = frames_of_traceback(error)
+    own = [frame for frame in frames if not _is_installed(frame.file)]
+    return next(iter(own or frames), None)
+
+
+def _is_installed(file: str) -> bool:
+    return file.startswith(_STDLIB) or bool(
+        {"site-packages", "dist-packages"} & {*Path(file).parts}
+    )
 
 
 def stacks_beside(actors: Collection[str]) -> tuple[tuple[str, tuple[Frame, ...]], ...]:

@@ -121,6 +121,11 @@ class TracedLock:
         return f"<{type(self).__name__} {self.name!r} {state}, owner {self.owner!r}>"
 
     @property
+    def inner(self) -> Inner:
+        """The lock inside."""
+        return self._inner
+
+    @property
     def hold(self) -> RawHold | None:
         """Owner, since when, taken where; None while free, and for a semaphore."""
         return None if self._semaphore else self._hold
@@ -176,6 +181,8 @@ class TracedLock:
                 return self._acquire_contended(state, blocking, timeout)
             self._hold = (state, monotonic_ns(), calling_site() if tracer.active else ())
             state.held.append(self)
+            if state.tries:
+                tracer.end_tries(self, acquired=True)
         except BaseException:
             if taken:
                 self._forsake(state)
@@ -212,9 +219,11 @@ class TracedLock:
         if self.reentrant and hold is not None and hold[0] is state:
             self._count += 1
             return True
-        if not blocking or timeout == 0:
-            return False
         tracer = self._tracer
+        if not blocking or timeout == 0:
+            if state.operating and tracer.active:
+                tracer.note_try(state, self)
+            return False
         waiting = Waiting(self, monotonic_ns(), timeout != -1, calling_site())
         # a signal handler may take a traced lock while its own thread waits for this one
         interrupted = state.waiting
@@ -229,6 +238,8 @@ class TracedLock:
             if any(results):
                 self._hold = (state, monotonic_ns(), waiting.site)
                 state.held.append(self)
+                if state.tries:
+                    tracer.end_tries(self, acquired=True)
             tracer.note_wait(state, waiting, acquired=any(results))
         except BaseException:
             state.waiting = interrupted

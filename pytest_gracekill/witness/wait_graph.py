@@ -44,6 +44,17 @@ class Waiting(NamedTuple):
     site: Site
 
 
+class Tries:
+    """Failed tries of one operation to acquire a lock without waiting for it."""
+
+    __slots__ = ("first_ns", "last_ns", "number", "site")
+
+    def __init__(self, at_ns: int, site: Site) -> None:
+        self.first_ns = self.last_ns = at_ns
+        self.number = 1
+        self.site = site
+
+
 class Awaiting(NamedTuple):
     """A thread waits for a notification, without a timeout; ``waiter`` is let go by it."""
 
@@ -57,9 +68,22 @@ class ThreadState:
     """What one thread holds and waits for; created when it first uses a traced lock.
 
     :ivar finished: it runs nothing more of the user's, although it has not ended yet.
+    :ivar operating: it works in operations with a known end, as a contender and a caller do.
+    :ivar tries: the locks that the operation has tried in vain to acquire, while it is operating.
     """
 
-    __slots__ = ("asked", "awaiting", "finished", "held", "ident", "name", "thread", "waiting")
+    __slots__ = (
+        "asked",
+        "awaiting",
+        "finished",
+        "held",
+        "ident",
+        "name",
+        "operating",
+        "thread",
+        "tries",
+        "waiting",
+    )
 
     def __init__(self) -> None:
         thread = threading.current_thread()
@@ -70,6 +94,8 @@ class ThreadState:
         self.waiting: Waiting | None = None
         self.awaiting: Awaiting | None = None
         self.finished = False
+        self.operating = False
+        self.tries: dict[TracedLock, Tries] = {}
         # (lock asked for, *locks held): what the lock order has already seen of this thread
         self.asked: set[tuple[TracedLock, ...]] = set()
 

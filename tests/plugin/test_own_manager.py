@@ -190,7 +190,7 @@ def test_held_over_the_wait(gracekill: Judge) -> None:
         "waited for HoldsOverTheWait._lock" in line and "held by the routine" in line
         for line in progress.detail
     )
-    assert "let the lock go before the first sleep" in report.verdicts["locks"].advice
+    assert "release the lock before waiting" in report.verdicts["locks"].advice
 
 
 def test_held_over_the_wait_and_nobody_wants_it(gracekill: Judge) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+from pytest_gracekill.errors import UsageError
 from pytest_gracekill.witness import event_loop
 from pytest_gracekill.witness.contenders import WARM_UP
 from pytest_gracekill.witness.cut_off import CutOff
@@ -16,6 +17,7 @@ from pytest_gracekill.witness.event_loop import (
     PULSE,
     LoopContender,
     clear,
+    close,
     conduct,
     pulse,
     watched,
@@ -141,28 +143,89 @@ def test_a_cut_in_a_contender_is_not_its_own_error() -> None:
     assert one.error is None
 
 
-def test_a_contender_that_refuses_to_be_cancelled_is_left_behind(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(event_loop, "_WARM_WITHIN", 0.05)
-    monkeypatch.setattr(event_loop, "_END_WITHIN", 0.05)
-    leave = asyncio.Event()
+def catching(kind: type[BaseException], leave: asyncio.Event) -> Callable[[], Awaitable[None]]:
+    """An operation that goes on whatever of this kind it gets."""
 
     async def stubborn() -> None:
         while not leave.is_set():
             try:
                 await leave.wait()
-            except asyncio.CancelledError:
+            except kind:
                 continue
 
-    async def body() -> object:
-        async with asyncio.timeout(DEADLINE):
-            result = await conduct(at_once, contenders=[contender(stubborn)], on_start=lambda: None)
-        assert len(asyncio.all_tasks()) == 2
-        leave.set()
-        return result
+    return stubborn
 
-    assert asyncio.run(body()) == "done"
+
+@pytest.mark.parametrize("kind", [asyncio.CancelledError, BaseException])
+def test_a_contender_that_refuses_to_be_cancelled_is_ended_and_told(
+    monkeypatch: pytest.MonkeyPatch, kind: type[BaseException]
+) -> None:
+    for name in ("_WARM_WITHIN", "_END_WITHIN"):
+        monkeypatch.setattr(event_loop, name, 0.05)
+    leave = asyncio.Event()
+    one = contender(catching(kind, leave))
+    assert run(at_once, [one, pulse(History())]) == "done"
+    assert one.stuck is not None
+    assert one.stuck.deaf
+    assert one.stuck.stands_in[-1].function.endswith("stubborn")
+    assert one.operations == 0
+
+
+@pytest.mark.parametrize("kind", [asyncio.CancelledError, BaseException])
+def test_a_loop_is_closed_whatever_its_tasks_do(
+    monkeypatch: pytest.MonkeyPatch, kind: type[BaseException]
+) -> None:
+    monkeypatch.setattr(event_loop, "_END_WITHIN", 0.05)
+    leave = asyncio.Event()
+    tasks: list[asyncio.Task[None]] = []
+
+    async def leaves_it() -> None:
+        tasks.append(asyncio.create_task(cast("Any", catching(kind, leave))(), name="watch"))
+        tasks.append(asyncio.create_task(asyncio.sleep(DEADLINE)))
+        await asyncio.sleep(0)
+
+    runner = asyncio.Runner()
+    runner.run(leaves_it())
+    loop = runner.get_loop()
+    with pytest.raises(
+        UsageError, match=r"the task watch \(in .*test_event_loop\.py:\d+ in stubborn"
+    ):
+        close(runner)
+    assert loop.is_closed()
+    # the other one let itself be cancelled
+    assert tasks[1].cancelled()
+
+
+def test_a_loop_without_such_tasks_is_closed() -> None:
+    runner = asyncio.Runner()
+    runner.run(tick())
+    loop = runner.get_loop()
+    close(runner)
+    assert loop.is_closed()
+
+
+def test_a_cancellation_by_the_operation_is_what_it_raises() -> None:
+    async def looks() -> None:
+        raise asyncio.CancelledError("the session is gone")
+
+    one = contender(looks)
+    assert run(at_once, [one, contender(tick)]) == "done"
+    assert isinstance(one.error, asyncio.CancelledError)
+
+
+def test_the_pulse_goes_on_when_a_routine_cancels_every_task() -> None:
+    beat = pulse(History())
+
+    async def sweeps() -> None:
+        for task in asyncio.all_tasks():
+            if task.get_name() == beat.actor:
+                task.cancel()
+        operations = beat.operations
+        while beat.operations < operations + 3:  # noqa: ASYNC110 - it is what is tested
+            await asyncio.sleep(0.001)
+
+    run(sweeps, [beat])
+    assert beat.error is None
 
 
 def test_clear_ends_what_is_left() -> None:

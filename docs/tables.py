@@ -15,6 +15,7 @@ from pytest_gracekill.arguments import DEFAULTS
 from pytest_gracekill.child import real_knobs
 from pytest_gracekill.child.knobs import MEANINGS, Knobs
 from pytest_gracekill.choreography import POINTS
+from pytest_gracekill.data import words
 from pytest_gracekill.driving import ACTS
 from pytest_gracekill.fixtures import MARKER_HELP, Judge
 from pytest_gracekill.report import VERDICTS
@@ -55,56 +56,8 @@ ARGUMENTS = {
 
 #: What each word says, by verdict.
 WORDS = {
-    "data": {
-        "DATA LOST": "acknowledged blocks are not on the disk",
-        "TORN": "a block is half written",
-        "STALE": "a block is on the disk in an older generation than was acknowledged",
-        "PHANTOM": "a block is on the disk that the guest never wrote, or never wrote so",
-    },
-    "escalation": {
-        "STRANGER": "a signal to pid 0, to -1, to our own process group or to a process outside of"
-        " the trial, which was refused; or one to a process that has got the VM's pid",
-        "KILLED ANYWAY": "SIGKILL, although the call was to be graceful",
-        "KILLED EARLY": "SIGKILL before the time that the routine promised to survive was over",
-        "NEVER KILLED": "SIGKILL was promised, the VM outlived the routine, and it never came",
-        "REPEATED": "more than one stop request where the second one aborts the flush or begins it"
-        " again, or SIGTERM more than once from a routine that takes `driver`",
-    },
-    "outcome": {
-        "LEAKED": "success was reported, and the VM lives on: it would not have ended by itself",
-        "EARLY": "success was reported before the exit, which then came",
-        "RAISED": "an exception, although the VM was dead",
-        "LIED": "failure was reported although the VM was dead, or the result names another signal"
-        " than the one that ended it",
-    },
-    "promptness": {
-        "SLOW": "it returned more than `slack` seconds after the exit",
-        "HUNG": "it had not returned when its budget was over, and was cut off; the stack is shown",
-    },
-    "deadlock": {
-        "DEADLOCK": "threads waited for each other; the acquire that closed the circle raised"
-        " `DeadlockDetected`, so that the run went on",
-        "LOCK ORDER": "locks were taken in orders that contradict each other: nothing hung this"
-        " time, another time it can",
-    },
-    "locks": {
-        "LOCK LOST": "other locks are held at the return than at the entry",
-        "HELD OVER WAIT": "a lock was held over the wait, and another thread wanted it meanwhile",
-    },
-    "progress": {
-        "STALLED": "a contender stood still for more than half of the wait, behind a lock that the"
-        " routine held: the chain of locks is shown; or one of `contend`, or the event loop, took"
-        " longer than `stall_limit`; or it raised",
-    },
-    "identity": {
-        "WRONG VM": "a signal or the clean-up reached a VM that was started meanwhile",
-        "FREED": "a domain was used after its last reference had gone",
-        "TWICE": "one run of a VM was cleaned up twice",
-    },
-    "leftovers": {
-        "ORPHANS": "processes that belong to the VM are alive after success was reported",
-        "LOCKED": "the disk is still locked, or the pid file or the QMP socket is still there",
-    },
+    verdict: {word.name: word.meaning for word in words.WORDS if verdict in word.verdicts}
+    for verdict in VERDICTS
 }
 
 

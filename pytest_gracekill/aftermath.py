@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING
 from pytest_gracekill import clock
 from pytest_gracekill.child import mark as marks
 from pytest_gracekill.promises import longest_end
-from pytest_gracekill.verdicts.evidence import TOLERANCE, requests_of
+from pytest_gracekill.verdicts.evidence import TOLERANCE
+from pytest_gracekill.verdicts.requests import requests_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pytest_gracekill.child.handle import FakeQemu
 
 #: Seconds for what should take milliseconds on a machine that is not drowned, and between looks.
@@ -44,6 +47,21 @@ def ends_by_itself(vm: FakeQemu, deadline_ns: int, *, killed: bool) -> bool:
         return False
     left = (deadline_ns - clock.monotonic_ns()) / 1e9
     return vm_ends(vm, max(left, longest_end(vm.knobs)))
+
+
+def await_request(vm: FakeQemu, settle: float, was_sent: Callable[[], bool]) -> None:
+    """Wait until a request has reached a VM that is said to be gone, or it has ended, or not.
+
+    A routine may have handed the request on to another process, which sends it a moment later.
+    There is no event for what has reached another process.
+
+    :param settle: seconds within which the request has to come.
+    """
+    deadline = clock.monotonic() + settle
+    while clock.monotonic() < deadline:
+        if was_sent() or requests_of(vm.journal.entries()) or not vm.alive:
+            return
+        time.sleep(_LOOK)
 
 
 def await_reuse(vm: FakeQemu) -> None:

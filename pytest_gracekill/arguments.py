@@ -7,7 +7,7 @@ the plan is made.
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from pytest_gracekill.child.handle import FakeQemu
 from pytest_gracekill.choreography import POINTS
@@ -19,6 +19,12 @@ from pytest_gracekill.routine.policy import KillPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+#: What success says: the VM is gone, or it has only been requested to stop.
+Returns = Literal["gone", "requested"]
+
+#: Seconds; longer than this a request that comes after the return is another trial's business.
+_LONGEST_SETTLE = 60.0
 
 #: More callers than this would be a load test.
 _MOST_CALLERS = 32
@@ -98,6 +104,25 @@ def _callers(value: object) -> str | None:
     return f"a number of callers from 1 to {_MOST_CALLERS} is needed"
 
 
+def _returns(value: object) -> str | None:
+    kinds = get_args(Returns)
+    return None if value in kinds else f"one of {', '.join(map(repr, kinds))} is needed"
+
+
+def _raises(value: object) -> str | None:
+    kinds = value if isinstance(value, tuple) else (value,)
+    if all(isinstance(kind, type) and issubclass(kind, Exception) for kind in kinds):
+        return None
+    return "an exception class, or a tuple of them, is needed"
+
+
+def _settle(value: object) -> str | None:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if number and 0 <= value <= _LONGEST_SETTLE:  # type: ignore[operator] # a number, as said above
+        return None
+    return f"seconds from 0 to {_LONGEST_SETTLE:g} are needed"
+
+
 CHECKS: dict[str, Callable[[object], str | None]] = {
     "vm": _vm,
     "flags": _flags,
@@ -107,6 +132,9 @@ CHECKS: dict[str, Callable[[object], str | None]] = {
     "lookup": _lookup,
     "at": _at,
     "succeeded": _succeeded,
+    "returns": _returns,
+    "raises": _raises,
+    "settle": _settle,
 }
 DEFAULTS: dict[str, object] = {
     "vm": None,
@@ -118,4 +146,7 @@ DEFAULTS: dict[str, object] = {
     "callers": 1,
     "lookup": "coupled",
     "succeeded": None,
+    "returns": "gone",
+    "raises": (),
+    "settle": 1.0,
 }

@@ -28,7 +28,7 @@ from pytest_gracekill.witness.watchdog import Watchdog
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from pytest_gracekill.participants import Participants
     from pytest_gracekill.routine.session import Session
@@ -46,8 +46,9 @@ _BETWEEN_INTERRUPTS = 0.05
 class Seen:
     """What one caller saw. ``expired``: it was cut off, and ``returned_ns`` is the moment of that.
 
-    ``alive`` is whether the VM ran when the call returned (or was cut off). ``shown``: the VM had
-    told by then that it is there; else it is looked at once more when it has.
+    ``alive`` is whether the VM ran when the call returned (or was cut off), with some tolerance;
+    ``ended`` whether it had ended exactly then, ``knew`` whether the routine had reaped it by then.
+    ``shown``: the VM had told by then that it is there; else it is looked at once more when it has.
     """
 
     actor: str
@@ -61,6 +62,8 @@ class Seen:
     at_entry: tuple[str, ...] = ()
     at_return: tuple[str, ...] = ()
     alive: bool = False
+    ended: bool = False
+    knew: bool = False
     shown: bool = True
 
     def __str__(self) -> str:
@@ -131,7 +134,7 @@ class Callers:
             )
         at_entry = self._who.take()
         standing = self._standing()
-        watchdog = Watchdog(self._budget, self._cut_all, standing.look)
+        watchdog = Watchdog(self._budget, self._cut_all, self._looking(standing))
         self._begin(first)
         try:
             for thread in self._threads.values():
@@ -196,6 +199,10 @@ class Callers:
                     self._passing = raised
 
     def _returned(self, seen: Seen) -> None:
+        # before anything else: what comes later is none that the routine could know of
+        seen.ended, seen.knew = self._who.end_seen_by(
+            reaped_in_background=self._session.asynchronous
+        )
         seen.returned_ns = clock.monotonic_ns()
         if seen.actor == self._actors[0]:
             # the locks are let go for it from here on: that is no point of the routine's
@@ -248,7 +255,7 @@ class Callers:
 
         first, runner = self._actors[0], self._session.runner
         standing = self._standing()
-        watchdog = Watchdog(self._budget, self._cut_all, standing.look)
+        watchdog = Watchdog(self._budget, self._cut_all, self._looking(standing))
 
         async def call() -> None:
             import asyncio  # noqa: PLC0415 - see above
@@ -311,6 +318,15 @@ class Callers:
             if actor not in self._settled:
                 called_ns = self._called.get(actor) or self._begin(actor)
                 self._returned(Seen(actor=actor, called_ns=called_ns, error=error))
+
+    def _looking(self, standing: Standing) -> Callable[[], None]:
+        """What is looked at again and again while the calls last."""
+
+        def look() -> None:
+            standing.look()
+            self._who.look_for_pending()
+
+        return look
 
     def _standing(self) -> Standing:
         """Who looks where the first call stands; a command stands where it cannot be seen."""

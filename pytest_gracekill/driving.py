@@ -16,7 +16,8 @@ from pytest_gracekill.routine.callers import monitor_eof
 from pytest_gracekill.routine.flags import KillFlags
 from pytest_gracekill.routine.model import Driver
 from pytest_gracekill.settings import KINDS
-from pytest_gracekill.verdicts.evidence import SIGKILL, IdentitySeen
+from pytest_gracekill.verdicts.evidence import IdentitySeen
+from pytest_gracekill.verdicts.requests import SIGKILL
 from pytest_gracekill.witness.contenders import Contender
 from pytest_gracekill.witness.identity import IdentityWitness
 from pytest_gracekill.witness.signals import OTHER_RUN

@@ -14,9 +14,10 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from pytest_gracekill import circumstances, clock
-from pytest_gracekill.aftermath import await_reuse, ends_by_itself
+from pytest_gracekill.aftermath import await_request, await_reuse, ends_by_itself
 from pytest_gracekill.alone import alone
 from pytest_gracekill.calls import Callers, Seen
+from pytest_gracekill.child.journal import first_run
 from pytest_gracekill.child.launch import READY_WITHIN
 from pytest_gracekill.child.unstarted import SHOWS_WITHIN
 from pytest_gracekill.errors import StartError, UsageError
@@ -32,14 +33,9 @@ from pytest_gracekill.routine.policy import KillPolicy
 from pytest_gracekill.routine.session import Session
 from pytest_gracekill.underway import TrialUnderway
 from pytest_gracekill.verdicts import judge
-from pytest_gracekill.verdicts.evidence import (
-    SHORT_NS,
-    SIGKILL,
-    Caller,
-    Evidence,
-    requests_of,
-)
+from pytest_gracekill.verdicts.evidence import SHORT_NS, Caller, Evidence
 from pytest_gracekill.verdicts.progress import longest
+from pytest_gracekill.verdicts.requests import SIGKILL, requests_of, sigkill_sent
 from pytest_gracekill.witness import signal_audit
 from pytest_gracekill.witness.watchdog import Watchdog
 
@@ -87,7 +83,7 @@ def run(plan: Plan, underway: TrialUnderway | None = None) -> Judgement:
             calls=(evidence.call, *(caller.call for caller in evidence.others)),
             history=trial.who.history,
             longest_stall=longest(evidence, during=True) if evidence.contenders else None,
-            sigkill_sent=evidence.killed_ns is not None,
+            sigkill_sent=sigkill_sent(evidence),
             clean_up=failed,
             circumstances=circumstances.of(plan, evidence),
             notes=trial.notes,
@@ -158,7 +154,7 @@ class _Trial:
                 raise
             return error  # what the trial has found is told first
         if self.who.unstarted is not None and self._undisturbed:
-            self.who.unstarted.check_started_once(self.plan.routine)
+            self.who.unstarted.check_started_once(self.plan.routine, called=True)
         return None
 
     def _abandon(
@@ -236,6 +232,10 @@ class _Trial:
         cut = any(seen.expired for seen in seen_by)
         told = any(success.values()) and not plan.nowait and not cut
         alive = all(seen.alive for seen in seen_by)
+        if told and alive:
+            await_request(who.vm, plan.settle, lambda: bool(who.requests_sent))
+        elif who.unstarted is not None and not cut and who.starters_live(self._session.wardens):
+            who.unstarted.wait_restarted(plan.settle)
         leftovers = who.leftovers() if told and not alive else None
         cut_alive = any(seen.expired and seen.alive for seen in seen_by)
         deadline_ns = first.called_ns + int(budget * 1e9)
@@ -250,10 +250,10 @@ class _Trial:
         who.quiesce()
         self._undisturbed = not (cut or ended_by_trial)
         if who.unstarted is not None and not cut:
-            who.unstarted.check_started_once(plan.routine)
+            who.unstarted.check_started_once(plan.routine, called=True)
         if ended_by_trial:
             who.vm.kill()
-        journal = tuple(who.vm.journal.entries())
+        journal = first_run(who.vm.journal.entries())
         for entry in journal:
             who.history.record(entry.event, "fake", entry.at_ns, **entry.fields)
         exit_ = who.vm.exit
@@ -276,8 +276,13 @@ class _Trial:
             exit_ns=None if exit_ is None or ended_by_trial else int(exit_.at * 1e9),
             gone_ns=None if who.vm.gone_at is None else int(who.vm.gone_at * 1e9),
             alive_at_return=first.alive,
+            ended_at_return=first.ended,
+            knew_the_end=first.knew,
+            death_expected=who.death_expected,
+            pending=tuple(who.pending),
+            restarts=who.restarts(),
             ended_by_trial=ended_by_trial,
-            audit=who.vm.disk.audit(),
+            audit=who.vm.disk.audit(journal),
             holds=(
                 *who.history.long_holds(SHORT_NS, always=first.actor),
                 *who.untraced_holds(
@@ -304,6 +309,8 @@ class _Trial:
                     hung_in=seen.hung_in,
                     hung_command=seen.hung_command,
                     alive_at_return=seen.alive,
+                    ended_at_return=seen.ended,
+                    knew_the_end=seen.knew,
                     at_entry=seen.at_entry,
                     at_return=seen.at_return,
                 )
@@ -323,7 +330,7 @@ class _Trial:
 
     def _was_started(self, unstarted: Unstarted, seen_by: Sequence[Seen]) -> None:
         """A routine that starts the VM in its own call has done so."""
-        unstarted.check_started_once(self.plan.routine)
+        unstarted.check_started_once(self.plan.routine, called=True)
         if not unstarted.wait_started(SHOWS_WITHIN):
             error = seen_by[0].error
             if error is not None and is_outcome(error):
@@ -372,7 +379,8 @@ class _Trial:
     def _claims_success(self, seen: Seen, *, status: bool | None) -> bool | None:
         if seen.expired:
             return None
-        claimed = claims_success(self.plan, seen.result, seen.error)
+        killed = seen.error is not None and self._was_killed(seen)
+        claimed = claims_success(self.plan, seen.result, seen.error, killed=killed)
         # a manager that says that the VM runs has not reported that it is gone
         return claimed and (self.plan.succeeded is not None or not status)
 
@@ -383,4 +391,10 @@ class _Trial:
             error=seen.error,
             elapsed=(seen.returned_ns - seen.called_ns) / 1e9,
             unread="" if seen.expired else unread(self.plan, seen.result),
+        )
+
+    def _was_killed(self, seen: Seen) -> bool:
+        """Whether the VM was dead at the return, by a SIGKILL that the routine had sent."""
+        return not seen.alive and any(
+            signal.signum == SIGKILL and signal.reached_vm for signal in self.who.recorder.sent
         )

@@ -5,6 +5,7 @@ Made before the routine is called, cleared away after it, whatever happened.
 
 from __future__ import annotations
 
+import os
 import select
 import subprocess
 import threading
@@ -14,12 +15,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from pytest_gracekill import clock
+from pytest_gracekill.child import mark as marks
 from pytest_gracekill.child.handle import spawn
 from pytest_gracekill.child.lineage import Lineage
+from pytest_gracekill.child.reception import reception, why_unheard
 from pytest_gracekill.child.unstarted import Unstarted
+from pytest_gracekill.data.requests import PendingSignal, Start
 from pytest_gracekill.driving import Driving
 from pytest_gracekill.routine.adapt import form_of, name_of
 from pytest_gracekill.verdicts.evidence import SHORTEST_WAIT, TOLERANCE, ActsSeen, LockState
+from pytest_gracekill.verdicts.requests import STOP_SIGNALS
 from pytest_gracekill.witness.adopted import adopted
 from pytest_gracekill.witness.contenders import Contender, allowance, stop_all
 from pytest_gracekill.witness.event_loop import PULSE, LoopContender, pulse
@@ -33,10 +38,11 @@ from pytest_gracekill.witness.standstill import StandstillWitness
 from pytest_gracekill.witness.untraced import UntracedWatch
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable, Collection, Iterator
 
     from pytest_gracekill.child.handle import FakeQemu
     from pytest_gracekill.choreography import Choreography
+    from pytest_gracekill.data.requests import Unheard
     from pytest_gracekill.trial import Plan
     from pytest_gracekill.witness.history import Hold
     from pytest_gracekill.witness.lock_order import OrderCycle
@@ -69,6 +75,9 @@ class Participants:
         self.contenders: list[Contender] = []
         self.loop_contenders: list[LoopContender] = []
         self.unstarted: Unstarted | None = None
+        self.pending: list[PendingSignal] = []
+        #: Whether the test itself has ended a VM that it hands in dead.
+        self.death_expected = plan.vm is not None and plan.vm.end_seen
         self._choreography: Choreography | None = None
         self._plan = plan
         self._kind = plan.routine.kind
@@ -90,6 +99,7 @@ class Participants:
             self.standstills.looks.append(self.untraced.look)
             stack.enter_context(printed_at_timeout(self.tracer))
         self.recorder.held = self.held
+        self.recorder.why_unheard = self._why_unheard
         stack.callback(self.quiesce, patient=False)
 
     def enter(self, stack: ExitStack) -> None:
@@ -161,6 +171,64 @@ class Participants:
         ended = select.poll()
         ended.register(vm.pidfd, select.POLLIN)
         return bool(ended.poll(TOLERANCE * 1000))
+
+    def end_seen_by(self, *, reaped_in_background: bool) -> tuple[bool, bool]:
+        """Whether the VM has ended by now, and whether its parent in the routine has reaped it.
+
+        Where an event loop reaps in the background, a zombie that is gone says nothing.
+        """
+        vm = self.started_vm
+        if vm is None or vm.alive:
+            return False, False
+        if self.unstarted is not None:
+            own = self.unstarted.parent == os.getpid()
+        else:
+            own = vm.popen is not None and vm.popen.pid == vm.pid
+        return True, own and not reaped_in_background and marks.state(vm.pid) != "Z"
+
+    @property
+    def requests_sent(self) -> bool:
+        """Whether a stop signal that was seen being sent has reached the VM."""
+        return any(s.signum in STOP_SIGNALS and s.reached_vm for s in self.recorder.sent)
+
+    def _why_unheard(self, signum: int) -> Unheard | None:
+        vm = self.started_vm
+        if vm is None or signum not in STOP_SIGNALS:
+            return None
+        return why_unheard(vm, signum)
+
+    def look_for_pending(self) -> None:
+        """Note a stop signal that waits at the VM: one that a command sent is seen only so."""
+        vm = self.started_vm
+        seen = None if vm is None else reception(vm.pid)
+        if vm is None or seen is None:
+            return
+        for signum in sorted(seen.pending & {*STOP_SIGNALS} - {s.signum for s in self.pending}):
+            unheard = why_unheard(vm, signum)
+            if unheard is not None:
+                now = clock.monotonic_ns()
+                self.pending.append(PendingSignal(at_ns=now, signum=signum, unheard=unheard))
+
+    def starters_live(self, wardens: Collection[int]) -> bool:
+        """Whether a process that the adapter has started, other than the VM, is still there.
+
+        :param wardens: processes of ours, below which the adapter's commands run.
+        """
+        vm = self.started_vm
+        own = {*wardens} if vm is None else {*wardens, vm.pid}
+        return any(
+            pid not in own and not (vm is not None and vm.attends(pid))
+            for pid in self._lineage.living()
+        )
+
+    def restarts(self) -> tuple[Start, ...]:
+        """The starts of the VM after its end."""
+        if self.unstarted is None:
+            return ()
+        return tuple(
+            Start(pid=start.pid, at_ns=start.at_ns, by=start.by)
+            for start in self.unstarted.restarts()
+        )
 
     def note_evidence(self, *, ended_by_trial: bool) -> None:
         """Put on record what else a picture shows: everybody's operations, and the VM's end."""

@@ -49,13 +49,20 @@ def promise_of(plan: Plan, knobs: Knobs, budget: float) -> Promise:
         slack=plan.slack,
         stall_limit=plan.stall_limit,
         budget=budget,
+        survive_asked=plan.survive_asked,
+        returns=plan.returns,
     )
 
 
-def claims_success(plan: Plan, result: object, error: BaseException | None) -> bool:
-    """Whether a call says that it has ended the VM."""
+def claims_success(
+    plan: Plan, result: object, error: BaseException | None, *, killed: bool = False
+) -> bool:
+    """Whether a call says that it has ended the VM.
+
+    :param killed: the VM is dead by the routine's SIGKILL, for which its API may raise by contract.
+    """
     if error is not None:
-        return False
+        return killed and isinstance(error, plan.raises)
     if plan.succeeded is not None:
         return _answer(plan.succeeded, result)
     return result is not False and ok_of(result) is not False

@@ -24,6 +24,7 @@ from pytest_gracekill.witness.adopted import check as check_locks
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from pytest_gracekill.arguments import Returns
     from pytest_gracekill.choreography import Point
     from pytest_gracekill.judgement import Judgement
     from pytest_gracekill.routine.adapt import Adapted
@@ -39,6 +40,8 @@ class Plan:
 
     ``vm``: a VM that runs already, else one is started with ``knobs`` in ``directory``.
     ``deadline``: CLOCK_MONOTONIC seconds by which the trial should have ended, or None.
+    ``survive_asked``: the test asked for ``survive`` itself. ``returns``, ``raises``, ``settle``:
+    what success says, what stands for it, and seconds in which a request may come after it.
     ``session_order``: the order of locks of all trials of the session, where it is asked for.
     """
 
@@ -61,6 +64,10 @@ class Plan:
     succeeded: Callable[[object], bool] | None
     budget: float | None
     deadline: float | None
+    survive_asked: bool = False
+    returns: Returns = "gone"
+    raises: tuple[type[Exception], ...] = ()
+    settle: float = 1.0
     session_order: TrialOrder | None = None
 
     @property
@@ -147,9 +154,11 @@ def plan(
     directory: Callable[[], Path],
     deadline: float | None,
     session_order: TrialOrder | None = None,
+    in_suite: bool = False,
 ) -> Plan:
     """The plan of a trial; ``directory`` makes a folder, and is called last.
 
+    :param in_suite: the conformance suite asks, whose ``survive`` is that of its user.
     :raises UsageError: a value cannot be used.
     """
     adapted = adapt(routine, source)
@@ -197,8 +206,17 @@ def plan(
         succeeded=cast("Callable[[object], bool] | None", chosen["succeeded"]),
         budget=cast("float | None", chosen["budget"]),
         deadline=deadline,
+        survive_asked=not in_suite and settings.is_own(values["survive"]),
+        returns=cast("Returns", chosen["returns"]),
+        raises=_classes(chosen["raises"]),
+        settle=float(cast("float", chosen["settle"])),
         session_order=session_order if chosen["lock_order"] == "session" else None,
     )
+
+
+def _classes(raises: object) -> tuple[type[Exception], ...]:
+    """One exception class is as good as a tuple of one."""
+    return cast("tuple[type[Exception], ...]", raises if isinstance(raises, tuple) else (raises,))
 
 
 def _fits(adapted: Adapted, values: Mapping[str, Value]) -> None:

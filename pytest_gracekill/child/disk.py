@@ -19,7 +19,7 @@ from .limits import LARGEST_BLOCK, MOST_BLOCKS, SECTOR
 from .program import blockformat
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from .journal import Entry, Journal
@@ -68,9 +68,12 @@ class Disk:
         self.path = path
         self.journal = journal
 
-    def audit(self) -> Audit:
-        """Compare the file with the journal; best when the fake is dead."""
-        promised = _promises(self.journal.entries())
+    def audit(self, entries: Sequence[Entry] | None = None) -> Audit:
+        """Compare the file with the journal; best when the fake is dead.
+
+        :param entries: those of the journal that count; all by default.
+        """
+        promised = _promises(self.journal.entries() if entries is None else entries)
         if promised is None:
             why = f"the disk's journal {self.journal.path} was damaged: no record of a start in it"
             return Audit(problem=why, damaged=why)
@@ -139,7 +142,7 @@ class _Promises:
     written: Mapping[int, int]
 
 
-def _promises(entries: list[Entry]) -> _Promises | None:
+def _promises(entries: Sequence[Entry]) -> _Promises | None:
     starts = [at for at, entry in enumerate(entries) if entry.event == "start"]
     if not starts:
         return None

@@ -70,6 +70,8 @@ class FakeQemu:
         self._closed = False
         self._ending_all = False  # what ends from here on has been ended by us
         self._lost: str | None = None
+        #: Whether the end of the VM was seen by this handle: a test that waits for it expects it.
+        self.end_seen = False
         self._ending = ending(launched, self.journal)
 
     @property
@@ -96,12 +98,16 @@ class FakeQemu:
     @property
     def alive(self) -> bool:
         """Whether the VM's process runs; a zombie does not."""
-        return self._ending.alive
+        alive = self._ending.alive
+        self.end_seen = self.end_seen or not alive
+        return alive
 
     @property
     def exit(self) -> Exit | None:
         """How the VM ended; None while it lives."""
-        return self._ending.exit
+        ended = self._ending.exit
+        self.end_seen = self.end_seen or ended is not None
+        return ended
 
     @property
     def fault(self) -> str | None:
@@ -141,6 +147,7 @@ class FakeQemu:
         :raises TimeoutError: it is still there after `timeout` seconds.
         """
         ended = self._ending.wait(timeout)
+        self.end_seen = self.end_seen or ended is not None
         if ended is None:
             state = marks.state(self.pid) or "gone"
             raise TimeoutError(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 
@@ -27,6 +27,12 @@ class Entry:
         """Return an integer field; -1 where there is none."""
         value = self.fields.get(name)
         return value if isinstance(value, int) else -1
+
+
+def first_run(entries: Sequence[Entry]) -> tuple[Entry, ...]:
+    """The entries of the VM that was started first, without those of a start after its end."""
+    starts = [place for place, entry in enumerate(entries) if entry.event == "start"]
+    return tuple(entries[: starts[1]] if len(starts) > 1 else entries)
 
 
 class Journal:

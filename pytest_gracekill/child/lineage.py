@@ -10,8 +10,12 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from .mark import stat_fields
+from .mark import stat_fields, state
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _PPID, _STARTED = 1, 19  # of the fields behind the name, see proc_pid_stat(5)
 
@@ -49,6 +53,16 @@ class Lineage:
             return self._descends(pid) or self._has_our_environment(pid)
         except OSError:
             return False  # it has ended, or one on the way has
+
+    def living(self) -> Iterator[int]:
+        """The pids of processes that have been started since then and have not ended."""
+        for name in os.listdir("/proc"):  # noqa: PTH208  # names are enough
+            if (
+                name.isdecimal()
+                and self.came_since(int(name))
+                and state(int(name)) not in ("", "Z")
+            ):
+                yield int(name)
 
     def _descends(self, pid: int) -> bool:
         ours = {self.owner, os.getpid()}

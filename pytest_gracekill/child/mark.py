@@ -169,6 +169,16 @@ def state(pid: int) -> str:
         return ""
 
 
+def parent_of(pid: int) -> tuple[int, str]:
+    """Return the pid of a process' parent, and its name for people: ``pid 4711 (sh)``."""
+    try:
+        parent = int(stat_fields(pid)[1])
+        name = Path(f"/proc/{parent}/comm").read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return 0, "a process that has ended"
+    return parent, f"pid {parent} ({name})"
+
+
 def thread_states(pid: int) -> set[str]:
     """Return these letters of all its threads: others may go on when the main one has ended."""
     states = set()

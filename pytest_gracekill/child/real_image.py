@@ -25,9 +25,9 @@ from . import real_programs
 from .disk import Audit, Disk
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
-    from .journal import Journal
+    from .journal import Entry, Journal
 
 CLUSTER = 4096
 STRIDE = CLUSTER // 8 * CLUSTER
@@ -106,12 +106,15 @@ class RealDisk(Disk):
         self._settle = settle
         self._programs = real_programs.find(real_programs.IMG, real_programs.IO)
 
-    def audit(self) -> Audit:
-        """Read every block back that the guest has written."""
+    def audit(self, entries: Sequence[Entry] | None = None) -> Audit:
+        """Read every block back that the guest has written.
+
+        :param entries: those of the journal that count; all by default.
+        """
         self._settle()
         acknowledged = [
             block
-            for entry in self.journal.entries()
+            for entry in (self.journal.entries() if entries is None else entries)
             if entry.event == "ack"
             for block in range(entry.number("first"), entry.number("last") + 1)
         ]

@@ -11,6 +11,8 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pytest_gracekill.data.requests import Unheard, signal_name
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -70,25 +72,31 @@ def reception(pid: int) -> Reception | None:
     )
 
 
-def why_unheard(vm: FakeQemu, signum: int) -> str | None:
+def why_unheard(vm: FakeQemu, signum: int) -> Unheard | None:  # noqa: PLR0911 - one a reason
     """Say why the VM would not begin its flush if this signal were sent now; None if it would.
 
-    That the VM flushes already is no reason, nor is what it was configured to do with the signal.
+    That the VM flushes already or has ended is no reason, nor is what it was configured to do with
+    the signal.
     """
     seen = reception(vm.pid)
     if seen is None or not seen.states:
-        return "it has ended"
+        return None
     if seen.stopped:
-        return f"stopped (state {seen.state})"
+        return Unheard(reason="stopped", text=f"the VM was stopped (state {seen.state})")
     handlers = vm.journal.last("handlers")
     taken = None if handlers is None else handlers.fields.get("signals")
     if isinstance(taken, list) and signum in taken:
         return None  # the fake blocks what it takes, so that each signal has its sender's pid
-    if signum in seen.ignored | seen.blocked:
-        return "ignored" if signum in seen.ignored else "blocked"
+    name = signal_name(signum)
+    if signum in seen.ignored:
+        return Unheard(reason="ignored", text=f"the VM had {name} ignored")
+    if signum in seen.blocked:
+        return Unheard(reason="blocked", text=f"the VM had {name} blocked")
     # a fake without handlers ends by the signal; a real QEMU's knobs have no such choice
     never = getattr(vm.knobs, "on_term", None) == "default"
-    return None if handlers is not None or never else "its handlers are not in yet"
+    if handlers is not None or never:
+        return None
+    return Unheard(reason="not ready", text="the VM's signal handlers were not in yet")
 
 
 def _threads(pid: int) -> list[str]:

@@ -12,6 +12,7 @@ import os
 import select
 import shlex
 import threading
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from pytest_gracekill import clock
@@ -33,6 +34,23 @@ _numbers = itertools.count(1)
 
 #: Seconds that a start which has been reported by nobody may take to show.
 SHOWS_WITHIN = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """A start of the fake: its pid, its parent, when it was reported, and what came before.
+
+    ``by`` names the parent; ``again``: the VM that was started first had ended by then.
+    """
+
+    pid: int
+    parent: int
+    by: str
+    at_ns: int
+    again: bool
+
+    def __str__(self) -> str:
+        return f"pid {self.pid} by {self.by}"
 
 
 class Adapter(Protocol):
@@ -117,8 +135,8 @@ class Unstarted:
 
     def __init__(self, knobs: Knobs, directory: Path) -> None:
         self.prepared = prepare(knobs, directory)
-        #: The pids under which it was started, in their order.
-        self.starts: list[int] = []
+        #: The starts, in their order: the first is that of the VM.
+        self.starts: list[Started] = []
         self.vm: FakeQemu | None = None
         self._news = threading.Condition()
         self._pidfd = -1
@@ -133,7 +151,23 @@ class Unstarted:
     def pid(self) -> int | None:
         """The VM's pid, once it has told; with several starts, the first."""
         with self._news:
-            return self.starts[0] if self.starts else None
+            return self.starts[0].pid if self.starts else None
+
+    @property
+    def parent(self) -> int | None:
+        """The pid of the process that started the VM; None before that."""
+        with self._news:
+            return self.starts[0].parent if self.starts else None
+
+    def restarts(self) -> list[Started]:
+        """The starts that came when the VM had ended."""
+        with self._news:
+            return [start for start in self.starts if start.again]
+
+    def wait_restarted(self, timeout: float) -> bool:
+        """Wait for a start that comes when the VM has ended."""
+        with self._news:
+            return self._news.wait_for(lambda: any(s.again for s in self.starts), timeout)
 
     def wait_started(self, timeout: float) -> bool:
         """Wait until the fake's own code runs somewhere."""
@@ -162,15 +196,18 @@ class Unstarted:
         assert self.vm is not None
         return self.vm
 
-    def check_started_once(self, by: Adapter) -> None:
-        """:raises UsageError: it was started again."""
+    def check_started_once(self, by: Adapter, *, called: bool = False) -> None:
+        """See that there was one start; from the call on, a start after the VM's end is a finding.
+
+        :raises UsageError: it was started a second time.
+        """
         with self._news:
-            pids = list(self.starts)
+            pids = [start.pid for start in self.starts if not (called and start.again)]
         if len(pids) > 1:
             raise UsageError(
                 f"the adapter {by.name} started the fake {len(pids)} times"
                 f" (pids {', '.join(map(str, pids))});"
-                " an adapter starts it once, and nothing may start it again after its stop",
+                " an adapter starts it once",
                 source=by.source,
             )
 
@@ -223,15 +260,20 @@ class Unstarted:
     def _hear(self, line: bytes) -> None:
         word, _, value = line.partition(b" ")
         if word == b"pid":
-            self.starts.append(int(value))
+            pid = int(value)
+            parent, by = marks.parent_of(pid)
+            again = bool(self.starts) and self._gone()
+            self.starts.append(
+                Started(pid=pid, parent=parent, by=by, at_ns=clock.monotonic_ns(), again=again)
+            )
             if len(self.starts) == 1:
-                self._pidfd = open_vm(self.starts[0], self.prepared.mark)
+                self._pidfd = open_vm(pid, self.prepared.mark)
         elif word == b"ready" and self.vm is None and self._pidfd >= 0:
             self.vm = FakeQemu(
                 Launched(
                     prepared=self.prepared,
                     popen=None,
-                    pid=self.starts[0],
+                    pid=self.starts[0].pid,
                     pidfd=self._pidfd,
                     first_pidfd=-1,
                     heard=b"",

@@ -87,6 +87,11 @@ class Guarded:
             if self.code is not None and not self.pid:
                 raise StartError(f"{shlex.join(command)}: its warden ended before it had begun")
 
+    @property
+    def warden(self) -> int:
+        """The pid of the warden, which is no part of what is tested."""
+        return self._warden.pid
+
     def wait(self, timeout: float) -> int:
         """Wait for the end of the command itself; its status, negative for a signal.
 

@@ -13,7 +13,7 @@ import threading
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from pytest_gracekill.verdicts.evidence import requests_of
+from pytest_gracekill.verdicts.requests import requests_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

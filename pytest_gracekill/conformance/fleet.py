@@ -26,7 +26,8 @@ from pytest_gracekill.routine.model import Driver
 from pytest_gracekill.routine.offered import offer
 from pytest_gracekill.routine.session import Session
 from pytest_gracekill.trial import default_topology
-from pytest_gracekill.verdicts.evidence import STOP_SIGNALS, TOLERANCE, requests_of, too_busy
+from pytest_gracekill.verdicts.evidence import TOLERANCE, too_busy
+from pytest_gracekill.verdicts.requests import STOP_SIGNALS, requests_of
 from pytest_gracekill.witness.cut_off import CutOff
 from pytest_gracekill.witness.history import History
 from pytest_gracekill.witness.recipients import Known

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypedDict
 
+from pytest_gracekill.data.words import severity
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -16,34 +18,6 @@ if TYPE_CHECKING:
 
 #: The name under which a report of pytest's has the row of its case.
 ATTRIBUTE = "gracekill_case"
-
-#: Which broken words to look at first: lost data, then what harms others, then what is slow.
-SEVERITY = (
-    "DATA LOST",
-    "TORN",
-    "STALE",
-    "PHANTOM",
-    "STRANGER",
-    "DEADLOCK",
-    "KILLED EARLY",
-    "KILLED ANYWAY",
-    "REPEATED",
-    "LOCK LOST",
-    "LEAKED",
-    "LIED",
-    "EARLY",
-    "RAISED",
-    "NEVER KILLED",
-    "FAILED",
-    "ORPHANS",
-    "LOCKED",
-    "HUNG",
-    "LOCK ORDER",
-    "HELD OVER WAIT",
-    "STALLED",
-    "SLOW",
-    "UNKNOWN",
-)
 
 
 class Row(TypedDict):
@@ -101,12 +75,6 @@ def of_success(reports: Sequence[Judgement], remarks: Sequence[str]) -> tuple[st
             # what it could not send is no finding here: what it said of that counts
             told.append(outcome)
     return "ok", "; ".join(filter(None, told))
-
-
-def severity(verdict: str) -> int:
-    """The place of the worst word of a verdict: 0 is the worst."""
-    places = [place for place, word in enumerate(SEVERITY) if word in verdict.split(", ")]
-    return min(places, default=len(SEVERITY))
 
 
 def read_first(rows: Sequence[Row], most: int = 3) -> list[Row]:

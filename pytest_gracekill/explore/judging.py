@@ -21,8 +21,8 @@ from pytest_gracekill.verdicts.evidence import (
     Evidence,
     IdentitySeen,
     LockState,
-    requests_of,
 )
+from pytest_gracekill.verdicts.requests import requests_of, sigkill_sent
 from pytest_gracekill.witness.history import History
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def judged(plan: Plan, stage: Stage, budget: float) -> Judgement:
         disk=evidence.audit,
         calls=(evidence.call, *(caller.call for caller in evidence.others)),
         history=_history(stage, evidence),
-        sigkill_sent=evidence.killed_ns is not None,
+        sigkill_sent=sigkill_sent(evidence),
         circumstances=circumstances.of(plan, evidence),
     )
 
@@ -155,6 +155,8 @@ def _evidence(plan: Plan, stage: Stage, budget: float, found: AnyDeadlock | None
         exit_ns=vm.ended_at if exit_ is not None else None,
         gone_ns=vm.ended_at if exit_ is not None else None,
         alive_at_return=first.alive_at_return,
+        ended_at_return=first.ended_at_return,
+        knew_the_end=first.knew_the_end,
         ended_by_trial=ended_by_trial,
         audit=vm.audit(),
         holds=tuple(history.long_holds(SHORT_NS, always=first.actor)) if jump else (),
@@ -224,6 +226,8 @@ def _view(plan: Plan, stage: Stage, called: Called) -> Caller:
         returned_ns=returned_ns,
         hung_in=hung_in,
         alive_at_return=alive,
+        ended_at_return=not alive,
+        knew_the_end=returned and not called.alive_seen,
         at_entry=called.at_entry,
         at_return=called.at_return if returned else called.at_entry,
     )

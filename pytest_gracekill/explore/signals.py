@@ -10,7 +10,8 @@ import errno
 import os
 from typing import TYPE_CHECKING
 
-from pytest_gracekill.witness.signals import SentSignal, signal_name
+from pytest_gracekill.data.requests import signal_name
+from pytest_gracekill.witness.signals import SentSignal
 from pytest_gracekill.witness.sites import frames_of
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from pytest_gracekill.child.journal import Entry
 from pytest_gracekill.child.knobs import Knobs
 from pytest_gracekill.errors import UsageError
 from pytest_gracekill.explore.run import as_ns
-from pytest_gracekill.verdicts.evidence import SIGKILL, STOP_SIGNALS
+from pytest_gracekill.verdicts.requests import SIGKILL, STOP_SIGNALS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

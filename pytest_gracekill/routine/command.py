@@ -148,6 +148,12 @@ class Command:
         code = running.wait(_HOUR)  # the trial's watchdog is sooner
         return Ended(returncode=code, output=running.tail())
 
+    @property
+    def wardens(self) -> frozenset[int]:
+        """The processes of ours below which the commands run."""
+        running = [*self._stops, *([] if self._started is None else [self._started])]
+        return frozenset(guarded.warden for guarded in running)
+
     def free(self) -> None:
         """End what the stop commands do, at once, and those to come; from any thread."""
         with self._lock:

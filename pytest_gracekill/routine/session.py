@@ -290,6 +290,11 @@ class Session:
         """The stop command that a thread waits for; None where there is no command."""
         return None if self._command is None else self._command.seen(actor)
 
+    @property
+    def wardens(self) -> frozenset[int]:
+        """The processes of ours below which the commands of an `External` run."""
+        return frozenset() if self._command is None else self._command.wardens
+
     def free(self) -> None:
         """End what a call of an external command waits for; from any thread."""
         if self._command is not None:

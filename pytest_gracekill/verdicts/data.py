@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 from pytest_gracekill.child.disk import ranges
 from pytest_gracekill.report import NotJudged, Verdict
+from pytest_gracekill.verdicts.escalation import unheard_text
 from pytest_gracekill.verdicts.evidence import too_busy
+from pytest_gracekill.verdicts.requests import CURES, unheard
 
 if TYPE_CHECKING:
     from pytest_gracekill.verdicts.evidence import Evidence
@@ -52,13 +54,21 @@ def judge(evidence: Evidence) -> Verdict | NotJudged:
             evidence=f"{len(audit.acknowledged)} of {blocks} blocks acknowledged, all on disk",
         )
     word, numbers = found[0]
+    also = [f"{other} (blocks {ranges(hit)})" for other, hit in found[1:]]
+    text, advice = _evidence(evidence, word, numbers), ""
+    request = unheard(evidence) if word == "DATA LOST" else None
+    if request is not None and request.unheard is not None:
+        also.append("UNHEARD")
+        text += f"; {unheard_text(request)}"
+        advice = CURES[request.unheard.reason]
     return Verdict(
         name="data",
         status="broken",
         word=word,
-        also=tuple(f"{other} (blocks {ranges(hit)})" for other, hit in found[1:]),
+        also=tuple(also),
         summary=f"({len(numbers)} of {blocks} blocks: {ranges(numbers)})",
-        evidence=_evidence(evidence, word, numbers),
+        evidence=text,
+        advice=advice,
     )
 
 
@@ -77,7 +87,7 @@ def _unknown(evidence: Evidence, *, damaged: bool) -> str | None:
         return evidence.audit.problem
     frozen = any(s.signum in _FREEZES and s.reached_vm for s in evidence.signals)
     asked_again = evidence.knobs.on_second_term != "ignore" and len(evidence.requests) > 1
-    if frozen or asked_again or not evidence.knobs.ends_by_itself:
+    if frozen or asked_again or unheard(evidence) is not None or not evidence.knobs.ends_by_itself:
         return None
     busy = too_busy(evidence.knobs.flush_total, evidence.grace_given)
     return None if busy is None else f"{busy}; lost: {ranges(evidence.audit.lost)}"

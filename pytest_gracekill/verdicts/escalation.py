@@ -6,29 +6,44 @@ the VM once more by its journal. A SIGKILL that nobody saw being sent is seen by
 
 from __future__ import annotations
 
+from errno import errorcode
 from math import ceil
 from typing import TYPE_CHECKING
 
+from pytest_gracekill.data.requests import signal_name
 from pytest_gracekill.report import NotJudged, Verdict
-from pytest_gracekill.verdicts.evidence import SIGKILL, TOLERANCE, requests_of
+from pytest_gracekill.verdicts.claims import was_cancelled
+from pytest_gracekill.verdicts.evidence import TOLERANCE
 from pytest_gracekill.verdicts.findings import folded
-from pytest_gracekill.witness.signals import signal_name
+from pytest_gracekill.verdicts.requests import (
+    CURES,
+    STOP_SIGNALS,
+    deadly,
+    requests_of,
+    unheard,
+    was_flushed,
+)
 
 if TYPE_CHECKING:
-    from pytest_gracekill.child.journal import Entry
+    from pytest_gracekill.data.requests import Request
     from pytest_gracekill.verdicts.evidence import Evidence
     from pytest_gracekill.verdicts.findings import Finding
 
 _SIGTERM = 15
 
+#: The word that two verdicts can say.
+UNHEARD = "UNHEARD"
+
 
 def judge(evidence: Evidence) -> Verdict | NotJudged:
-    """Broken by a SIGKILL too early, missing or unwanted, by a repeated stop, by a stranger hit."""
+    """Broken by a deadly signal too early, missing or unwanted, or by a request that never came."""
     broken = folded(
         "escalation",
         (
             _stranger(evidence),
             _killed_anyway(evidence),
+            never_asked(evidence),
+            _unheard(evidence),
             _killed_early(evidence),
             _never_killed(evidence),
             _repeated(evidence),
@@ -43,22 +58,7 @@ def judge(evidence: Evidence) -> Verdict | NotJudged:
             word="unknown",
             evidence="the VM's pid was to be used again, and no other process got it",
         )
-    if _asked_nothing(evidence):
-        return Verdict(
-            name="escalation",
-            status="unknown",
-            word="unknown",
-            evidence="no signal was sent to a VM that runs, and no other request came to it: the"
-            " routine failed before it began",
-            advice="look at what the routine raised or returned: it is there to end the VM",
-        )
     return Verdict(name="escalation", status="ok", word="ok", evidence=_sequence(evidence))
-
-
-def _asked_nothing(evidence: Evidence) -> bool:
-    """It reported a failure without having tried anything: that says nothing of its signals."""
-    tried = bool(evidence.signals) or bool(requests_of(evidence.journal))
-    return evidence.call.success is False and evidence.alive_at_return and not tried
 
 
 def _was_reused(evidence: Evidence) -> bool:
@@ -66,36 +66,40 @@ def _was_reused(evidence: Evidence) -> bool:
 
 
 def _sequence(evidence: Evidence) -> str:
-    """Every signal in order, as people read it."""
-    sent = [
-        f"{signal_name(signal.signum)} {evidence.stamp(signal.at_ns)}"
+    """Every request and signal that reached the VM in order, then those that went elsewhere."""
+    rows = [(request.at_ns, request.name) for request in evidence.requests]
+    rows += [
+        (signal.at_ns, signal_name(signal.signum))
         for signal in evidence.signals
-        if signal.signum != 0
+        if signal.reached_vm and signal.signum not in (0, *STOP_SIGNALS)
     ]
-    if not any(signal.signum == SIGKILL for signal in evidence.signals):
-        killed = evidence.killed_ns
-        if killed is not None:
-            sent.append(f"SIGKILL {evidence.stamp(killed)} (seen by its effect)")
-    requests = [
-        f"{_request(entry)} {evidence.stamp(entry.at_ns)}"
-        for entry in evidence.journal
-        if entry.event == "qmp" or (entry.event == "signal" and not evidence.signals)
-    ]
-    sent = requests + sent
-    if not sent:
-        return "no signal was sent"
-    if len(sent) > 4:  # noqa: PLR2004 - a line's worth; the history has all
-        sent = [*sent[:3], f"... {len(sent) - 4} more ...", sent[-1]]
-    return ", ".join(sent)
+    killed = deadly(evidence)
+    told = [f"{name} {evidence.stamp(at_ns)}" for at_ns, name in sorted(rows)]
+    if killed is not None and not killed.seen:
+        told.append(f"{killed} {evidence.stamp(killed.at_ns)} (seen by its effect)")
+    told = _shortened(told) or ["no request and no signal reached the VM"]
+    return "; ".join((", ".join(told), *_elsewhere(evidence)))
 
 
-def _request(entry: Entry) -> str:
-    """What the VM was asked, by its journal."""
-    if entry.event == "qmp":
-        return f"QMP {entry.fields['command']}"
-    number = int(str(entry.fields["signal"]))
-    # a real storage daemon does not tell by what it was stopped
-    return signal_name(number) if number else "a stop request"
+def _shortened(told: list[str]) -> list[str]:
+    if len(told) <= 4:  # noqa: PLR2004 - a line's worth; the history has all
+        return told
+    return [*told[:3], f"... {len(told) - 4} more ...", told[-1]]
+
+
+def _elsewhere(evidence: Evidence) -> list[str]:
+    """The signals that did not reach the VM: to whom they went, or why they were refused."""
+    told = []
+    for signal in evidence.signals:
+        if signal.reached_vm or signal.refused or signal.other_run or signal.signum == 0:
+            continue
+        name = signal_name(signal.signum)
+        if signal.to == "vm":
+            why = errorcode.get(signal.errno or 0, f"errno {signal.errno}")
+            told.append(f"{name} to the VM {evidence.stamp(signal.at_ns)} failed ({why})")
+        else:
+            told.append(f"{name} to {signal.whom}, not the VM")
+    return _shortened(list(dict.fromkeys(told)))
 
 
 def _stranger(evidence: Evidence) -> Finding | None:
@@ -135,13 +139,71 @@ def _killed_anyway(evidence: Evidence) -> Finding | None:
     )
 
 
+def never_asked(evidence: Evidence) -> Finding | None:
+    """No stop request reached a VM that was alive at the call, and the routine made an end of it.
+
+    Or it reported success; or a failure, without a try that the kernel or the monitor refused. A
+    call that was cut off or cancelled claims nothing.
+    """
+    promise = evidence.promise
+    if evidence.dead_before or evidence.requests or was_flushed(evidence):
+        return None
+    if promise.nowait and promise.force:
+        return None
+    killed = deadly(evidence)
+    calls = [evidence.call, *(caller.call for caller in evidence.others)]
+    claims = [call.success for call in calls if not was_cancelled(call.error)]
+    lives = evidence.exit_ns is None or evidence.exit_ns > evidence.returned_ns
+    if killed is not None:
+        how = f"{killed} at {evidence.stamp(killed.at_ns)} ended it"
+    elif not lives:
+        return None  # it ended by itself
+    elif any(claims):
+        how = "success was reported"
+    elif False in claims and not _was_refused(evidence):
+        how = "a failure was reported, and nothing was tried"
+    else:
+        return None
+    rejected = [
+        f"the monitor rejected {entry.fields.get('said', '')!r}: {entry.fields.get('error', '')!s}"
+        for entry in evidence.journal
+        if entry.event == "qmp_error"
+    ]
+    return (
+        "NEVER ASKED",
+        "; ".join((f"no stop request reached the VM; {how}", *rejected[:2], *_elsewhere(evidence))),
+        "request the stop first: send SIGTERM (or QMP quit) to the VM itself, and wait for its end",
+    )
+
+
+def _was_refused(evidence: Evidence) -> bool:
+    """Whether a try to ask the VM was refused: by the kernel, by the guard, or by the monitor."""
+    return any(
+        signal.refused or (signal.to == "vm" and signal.errno is not None)
+        for signal in evidence.signals
+    ) or any(entry.event == "qmp_error" for entry in evidence.journal)
+
+
+def _unheard(evidence: Evidence) -> Finding | None:
+    """A request that could not be heard; said by the verdict on data where data were lost."""
+    request = unheard(evidence)
+    if request is None or evidence.audit.lost or request.unheard is None:
+        return None
+    return UNHEARD, f"{_sequence(evidence)}; {unheard_text(request)}", CURES[request.unheard.reason]
+
+
+def unheard_text(request: Request) -> str:
+    """What became of a request that was not heard."""
+    return f"{request.name} was not heard: {request.unheard}"
+
+
 def _killed_early(evidence: Evidence) -> Finding | None:
     promise = evidence.promise
-    grace = evidence.grace_given
+    grace, killed = evidence.grace_given, deadly(evidence)
     asked_for = promise.nowait and promise.force
     if grace is None or promise.survive is None or promise.force is False or asked_for:
         return None
-    if grace >= promise.survive - TOLERANCE:
+    if grace >= promise.survive - TOLERANCE or unheard(evidence) is not None or killed is None:
         return None
     longer = promise.survive > evidence.knobs.flush_total + TOLERANCE
     what = "it promises to survive" if longer else "the flush needed"
@@ -164,6 +226,8 @@ def _never_killed(evidence: Evidence) -> Finding | None:
     if evidence.promise.force is not True or evidence.killed_ns is not None:
         return None
     if not evidence.alive_at_return or evidence.promise.nowait:
+        return None
+    if was_cancelled(evidence.call.error):
         return None
     return (
         "NEVER KILLED",

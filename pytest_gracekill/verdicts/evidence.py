@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
+from pytest_gracekill.verdicts.requests import deadly, requests
 from pytest_gracekill.witness.standstill import overlap
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from pytest_gracekill.child.disk import Audit
     from pytest_gracekill.child.handle import Exit
     from pytest_gracekill.child.journal import Entry
     from pytest_gracekill.child.knobs import Knobs
+    from pytest_gracekill.data.requests import PendingSignal, Request, Start
     from pytest_gracekill.report import Call
     from pytest_gracekill.witness.contenders import Stuck
     from pytest_gracekill.witness.dead_end import AnyDeadlock
@@ -24,15 +24,6 @@ if TYPE_CHECKING:
     from pytest_gracekill.witness.lock_order import OrderCycle
     from pytest_gracekill.witness.process_tree import CommandSeen
     from pytest_gracekill.witness.signals import SentSignal
-
-#: SIGKILL by number: Windows has no such name, and this module is imported there.
-SIGKILL = 9
-
-#: SIGHUP, SIGINT and SIGTERM: QEMU takes the three alike.
-STOP_SIGNALS = (1, 2, 15)
-
-#: What a VM takes as the request to stop, by the names of its journal: a signal, or a QMP command.
-_REQUESTS = ("signal", "qmp")
 
 #: How exact "at the moment of" is, in seconds: an end of file precedes the exit by milliseconds.
 TOLERANCE = 0.020
@@ -65,11 +56,6 @@ class Contending(Protocol):
     def operations(self) -> int: ...
 
 
-def requests_of(journal: Iterable[Entry]) -> list[int]:
-    """When a VM was asked to stop, in CLOCK_MONOTONIC nanoseconds."""
-    return [entry.at_ns for entry in journal if entry.event in _REQUESTS]
-
-
 def too_busy(needed: float, given: float | None) -> str | None:
     """Why a loss is the machine's and not the routine's, or None: of a VM that lost data.
 
@@ -88,7 +74,9 @@ class Promise:
     """What the routine promised, by its flags or by what the test said of it.
 
     ``force``: it may and shall send SIGKILL; ``None``: nothing was said. ``survive``: the flush
-    time in seconds that it promises to survive, ``None`` where there is none.
+    time in seconds that it promises to survive, ``None`` where there is none; ``survive_asked``:
+    the test itself asked for it, in the call or by the marker. ``returns``: success means that the
+    VM is gone, or only that it has been requested to stop.
     """
 
     force: bool | None
@@ -99,6 +87,8 @@ class Promise:
     slack: float
     stall_limit: float
     budget: float
+    survive_asked: bool = False
+    returns: Literal["gone", "requested"] = "gone"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,6 +159,8 @@ class Caller:
     at_entry: tuple[str, ...]
     at_return: tuple[str, ...]
     hung_command: CommandSeen | None = None
+    ended_at_return: bool = False
+    knew_the_end: bool = False
 
     def __str__(self) -> str:
         return f"{self.actor.removeprefix('gracekill:')} {self.call}"
@@ -183,9 +175,12 @@ class Evidence:
     ``call``, ``called_ns``, ``returned_ns``, ``hung_in``, ``routine_actor`` and ``alive_at_return``
     are of the first caller; ``others`` are the further ones, `views` the evidence as each saw it.
     ``returned_ns`` is the moment of the cut when the routine was cut off. ``alive_at_return``: the
-    VM had not exited then, with :data:`TOLERANCE`. ``gone_ns`` is when its end was seen from
-    outside, ``exit_ns`` is the exit by its own word, ``None`` when the trial had to
-    end the VM itself (``ended_by_trial``).
+    VM had not exited then, with :data:`TOLERANCE`; ``ended_at_return``: it had, exactly then.
+    ``knew_the_end``: the routine had seen the end by then, since the VM was its child and the
+    zombie was gone, or, in an exploration, by its last look. ``gone_ns`` is when the end was seen
+    from outside, ``exit_ns`` is the exit by the VM's journal, ``None`` when the trial had to end
+    the VM itself (``ended_by_trial``). ``death_expected``: the test itself had ended a VM that was
+    dead before the call. ``restarts``: the starts of the VM after its end.
     """
 
     knobs: Knobs
@@ -219,6 +214,11 @@ class Evidence:
     stood_still: tuple[tuple[int, int], ...] = ()
     #: From when until when the routine's thread kept the interpreter lock.
     interpreter_kept: tuple[tuple[int, int], ...] = ()
+    ended_at_return: bool = False
+    knew_the_end: bool = False
+    death_expected: bool = True
+    pending: tuple[PendingSignal, ...] = ()
+    restarts: tuple[Start, ...] = ()
 
     @property
     def views(self) -> tuple[Evidence, ...]:
@@ -238,6 +238,8 @@ class Evidence:
             hung_command=caller.hung_command,
             routine_actor=caller.actor,
             alive_at_return=caller.alive_at_return,
+            ended_at_return=caller.ended_at_return,
+            knew_the_end=caller.knew_the_end,
             lock_state=state,
             origin_ns=self.origin,
             others=(),
@@ -332,39 +334,9 @@ class Evidence:
 
     @property
     def killed_ns(self) -> int | None:
-        """When a deadly signal reached the VM: as recorded, or by its effect when nobody saw it.
-
-        One to a VM that had ended by itself, whose group is swept then, has killed nobody.
-        """
-        for signal in self.signals:
-            if signal.reached_vm and self._is_deadly(signal):
-                return signal.at_ns
-        if self._died_of_sigkill and not self.dead_before:
-            return self.exit_ns
-        return None
-
-    def _is_deadly(self, signal: SentSignal) -> bool:
-        ended = self.exit
-        if ended is None or (ended.code is None and ended.signal is None):
-            return signal.signum == SIGKILL
-        if ended.signal == signal.signum:
-            # SIGABRT, say, is no kinder to what has not been flushed
-            return signal.signum not in STOP_SIGNALS
-        too_late = self.exit_ns is not None and signal.at_ns >= self.exit_ns
-        return signal.signum == SIGKILL and not too_late
-
-    @property
-    def _died_of_sigkill(self) -> bool:
-        """By the status, or, where the routine or init has eaten that, by the VM's journal.
-
-        A VM that has its handlers in writes how it ends, unless it is killed.
-        """
-        if self.exit is None:
-            return False
-        if self.exit.code is not None or self.exit.signal is not None:
-            return self.exit.signal == SIGKILL
-        events = {entry.event for entry in self.journal}
-        return "handlers" in events and not events & {"exit", "crash"}
+        """When the signal that ended the VM was sent, or when the VM died where nobody saw that."""
+        found = deadly(self)
+        return None if found is None else found.at_ns
 
     @property
     def dead_before(self) -> bool:
@@ -372,26 +344,27 @@ class Evidence:
         return self.exit_ns is not None and self.exit_ns < self.called_ns
 
     @property
+    def requests(self) -> tuple[Request, ...]:
+        """Every stop request that reached the VM, oldest first."""
+        return requests(self)
+
+    @property
     def grace_given(self) -> float | None:
-        """Seconds from the first stop request to SIGKILL; None without a SIGKILL.
+        """Seconds from the first stop request to the deadly signal; None where either is missing.
 
         The request counts from when it was sent, where that was seen: a VM on a busy machine may
         take note of it late, and its journal with it.
         """
-        killed = self.killed_ns
-        if killed is None:
+        killed, found = self.killed_ns, self.requests
+        return None if killed is None or not found else (killed - found[0].at_ns) / 1e9
+
+    @property
+    def flush_deadline_ns(self) -> int | None:
+        """When ``survive`` is over, counted from the first request; None without one."""
+        found = self.requests
+        if self.promise.survive is None or not found:
             return None
-        requests = [at for at in (self.first_request_ns, *self._sent_requests) if at is not None]
-        return (killed - min(requests)) / 1e9 if requests else 0.0
-
-    @property
-    def requests(self) -> list[int]:
-        """Each time that it was asked to stop: as was seen sent or as it noted, the longer list."""
-        return max(self._sent_requests, requests_of(self.journal), key=len)
-
-    @property
-    def _sent_requests(self) -> list[int]:
-        return [s.at_ns for s in self.signals if s.signum in STOP_SIGNALS and s.reached_vm]
+        return found[0].at_ns + int(self.promise.survive * 1e9)
 
     @property
     def last_durable(self) -> tuple[int, int] | None:

@@ -13,8 +13,11 @@ if TYPE_CHECKING:
 Finding: TypeAlias = "tuple[str, str, str]"
 
 
-def folded(name: str, findings: Iterable[Finding | None]) -> Verdict | None:
-    """The broken verdict of what was found, the worst first; None when nothing was."""
+def folded(name: str, findings: Iterable[Finding | None], before: str = "") -> Verdict | None:
+    """The broken verdict of what was found, the worst first; None when nothing was.
+
+    :param before: what the evidence begins with.
+    """
     found = [finding for finding in findings if finding is not None]
     if not found:
         return None
@@ -24,6 +27,6 @@ def folded(name: str, findings: Iterable[Finding | None]) -> Verdict | None:
         status="broken",
         word=word,
         also=tuple(other for other, _, _ in found[1:]),
-        evidence="; ".join(text for _, text, _ in found),
+        evidence=before + "; ".join(text for _, text, _ in found),
         advice=advice,
     )

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pytest_gracekill.data.requests import signal_name
 from pytest_gracekill.report import NotJudged, Verdict
 from pytest_gracekill.verdicts.findings import folded
-from pytest_gracekill.witness.signals import OTHER_RUN, signal_name
+from pytest_gracekill.witness.signals import OTHER_RUN
 
 if TYPE_CHECKING:
     from pytest_gracekill.verdicts.evidence import Evidence

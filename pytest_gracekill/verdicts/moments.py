@@ -10,11 +10,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pytest_gracekill.child.disk import ranges
+from pytest_gracekill.data.requests import signal_name
+from pytest_gracekill.data.words import named
 from pytest_gracekill.report import Moment
+from pytest_gracekill.verdicts.escalation import unheard_text
 from pytest_gracekill.verdicts.locks import over_wait
 from pytest_gracekill.verdicts.progress import find_stalls, kept_interpreter, never_back, too_slow
+from pytest_gracekill.verdicts.requests import deadly, unheard
 from pytest_gracekill.witness.contenders import described
-from pytest_gracekill.witness.signals import signal_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -37,9 +40,9 @@ def with_moments(verdict: Verdict, evidence: Evidence) -> Verdict:
     )
     moments: list[Moment] = []
     for told in (verdict.word, *verdict.also):
-        word = next((known for known in MOMENTS if told.startswith(known)), None)
+        word = named(told)
         if word is not None:
-            found = [replace(moment, word=word) for moment in MOMENTS[word](view)]
+            found = [replace(moment, word=word.name) for moment in MOMENTS[word.name](view)]
             moments += found[:_MOST]
     return replace(verdict, moments=tuple(moments))
 
@@ -68,11 +71,26 @@ def _damage(kind: str, what: str) -> Callable[[Evidence], Shown]:
 
 
 def _killed(evidence: Evidence) -> Shown:
-    killed = evidence.killed_ns
+    killed = deadly(evidence)
     if killed is not None:
         grace = evidence.grace_given
         after = "" if grace is None else f", {grace:.2f} s after the first request to stop"
-        yield _moment("signals", killed, f"SIGKILL{after}")
+        yield _moment("signals", killed.at_ns, f"{killed}{after}")
+
+
+def _never_asked(evidence: Evidence) -> Shown:
+    killed = deadly(evidence)
+    if killed is not None:
+        yield _moment("signals", killed.at_ns, f"{killed}, and no request to stop before it")
+    else:
+        text = "it returned, and no request to stop had reached the VM"
+        yield _moment(_thread(evidence), evidence.returned_ns, text)
+
+
+def _unheard(evidence: Evidence) -> Shown:
+    request = unheard(evidence)
+    if request is not None:
+        yield _moment("signals", request.at_ns, unheard_text(request))
 
 
 def _never_killed(evidence: Evidence) -> Shown:
@@ -80,8 +98,8 @@ def _never_killed(evidence: Evidence) -> Shown:
 
 
 def _repeated(evidence: Evidence) -> Shown:
-    for at_ns in evidence.requests[1:]:
-        yield _moment("signals", at_ns, "one more request to stop")
+    for request in evidence.requests[1:]:
+        yield _moment("signals", request.at_ns, "one more request to stop")
 
 
 def _stranger(evidence: Evidence) -> Shown:
@@ -111,6 +129,15 @@ def _slow(evidence: Evidence) -> Shown:
 def _hung(evidence: Evidence) -> Shown:
     where = f" in {evidence.hung_in[0]}" if evidence.hung_in else ""
     yield _moment(_thread(evidence), evidence.returned_ns, f"cut off{where}")
+
+
+def _gave_up(evidence: Evidence) -> Shown:
+    yield _moment(_thread(evidence), evidence.returned_ns, str(evidence.call), evidence.exit_ns)
+
+
+def _restarted(evidence: Evidence) -> Shown:
+    for start in evidence.restarts:
+        yield _moment("fake", start.at_ns, f"started again as pid {start.pid} by {start.by}")
 
 
 # -- locks
@@ -243,6 +270,8 @@ MOMENTS: dict[str, Callable[[Evidence], Shown]] = {
     "STALE": _damage("stale", "older on disk than was acknowledged"),
     "PHANTOM": _damage("phantom", "never written so by the guest"),
     "KILLED EARLY": _killed,
+    "NEVER ASKED": _never_asked,
+    "UNHEARD": _unheard,
     "KILLED ANYWAY": _killed,
     "NEVER KILLED": _never_killed,
     "REPEATED": _repeated,
@@ -251,6 +280,8 @@ MOMENTS: dict[str, Callable[[Evidence], Shown]] = {
     "LIED": _at_return,
     "RAISED": _at_return,
     "EARLY": _at_return,
+    "GAVE UP": _gave_up,
+    "RESTARTED": _restarted,
     "SLOW": _slow,
     "HUNG": _hung,
     "DEADLOCK": _deadlock,

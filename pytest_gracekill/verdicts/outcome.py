@@ -1,20 +1,27 @@
 """Did the routine tell the truth about the VM?
 
-The facts are the VM's pidfd and its journal; the claim is what the routine returned or raised.
+The facts are the VM's pidfd and its journal; the claim is what the routine returned or raised. A
+failure is held against a routine only where it could know of the VM's end. `select`, `waitpid` and
+pidfds leave no trace of what it looked at, so that this goes by the zombie, by the kind of the
+exception, and by time.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pytest_gracekill.data.requests import signal_name
 from pytest_gracekill.report import NotJudged, Verdict
-from pytest_gracekill.verdicts.evidence import SIGKILL, TOLERANCE
+from pytest_gracekill.verdicts.claims import attribute, means_timeout, was_cancelled
+from pytest_gracekill.verdicts.evidence import TOLERANCE
+from pytest_gracekill.verdicts.findings import folded
+from pytest_gracekill.verdicts.requests import SIGKILL
 from pytest_gracekill.verdicts.views import worst
 from pytest_gracekill.witness.locks import DeadlockDetected
-from pytest_gracekill.witness.signals import signal_name
 
 if TYPE_CHECKING:
     from pytest_gracekill.verdicts.evidence import Evidence
+    from pytest_gracekill.verdicts.findings import Finding
 
 
 def judge(evidence: Evidence) -> Verdict | NotJudged:
@@ -23,23 +30,37 @@ def judge(evidence: Evidence) -> Verdict | NotJudged:
 
 
 def _judge(evidence: Evidence) -> Verdict | NotJudged:
+    restarted = folded("outcome", (_restarted(evidence),))
     if evidence.hung:
-        return NotJudged(name="outcome", reason="the routine was cut off: it claimed nothing")
+        return restarted or NotJudged(
+            name="outcome", reason="the routine was cut off: it claimed nothing"
+        )
     if isinstance(evidence.call.error, DeadlockDetected):
         return NotJudged(
             name="outcome", reason="the routine was in the deadlock that was broken up"
         )
-    for check in (_claimed_success, _claimed_failure, _claimed_signal):
-        found = check(evidence)
-        if found is not None:
-            word, text, advice = found
-            return Verdict(
-                name="outcome",
-                status="broken",
-                word=word,
-                evidence=f"{evidence.call}; {text}",
-                advice=advice,
-            )
+    broken = folded(
+        "outcome",
+        (
+            _claimed_success(evidence),
+            _claimed_failure(evidence),
+            _cancelled(evidence),
+            _claimed_signal(evidence),
+            _restarted(evidence),
+        ),
+        before=f"{evidence.call}; ",
+    )
+    if broken is not None:
+        return broken
+    if evidence.dead_before and not evidence.death_expected:
+        return Verdict(
+            name="outcome",
+            status="unknown",
+            word="unknown",
+            evidence=f"{evidence.call}; the VM was dead before the call, and the test had not ended"
+            " it: nothing shows what the routine does",
+            advice="look at what has ended the VM; a test that ends it itself hands it in by vm=",
+        )
     return Verdict(
         name="outcome", status="ok", word="ok", evidence=f"{evidence.call}; {_fact(evidence)}"
     )
@@ -55,15 +76,28 @@ def _fact(evidence: Evidence) -> str:
     return f"the VM still ran, and exited at {evidence.stamp(evidence.exit_ns)}"
 
 
-def _claimed_success(evidence: Evidence) -> tuple[str, str, str] | None:
+def _outlived(evidence: Evidence) -> bool:
+    """Whether the VM outlived the time that it was to end in, or would have lived on."""
+    if evidence.ended_by_trial:
+        return True
+    deadline_ns, exit_ns = evidence.flush_deadline_ns, evidence.exit_ns
+    if deadline_ns is None or exit_ns is None:
+        return False
+    return exit_ns > deadline_ns + int(TOLERANCE * 1e9)
+
+
+def _claimed_success(evidence: Evidence) -> Finding | None:
     if not evidence.call.success or evidence.promise.nowait or not evidence.alive_at_return:
         return None
-    if evidence.ended_by_trial:
+    requested = evidence.promise.returns == "requested"
+    if evidence.ended_by_trial or (requested and _outlived(evidence)):
         return (
             "LEAKED",
-            "the VM lives on",
+            _fact(evidence),
             "look at the process before success is reported: wait for its end with a deadline",
         )
+    if requested:
+        return None
     return (
         "EARLY",
         _fact(evidence),
@@ -71,14 +105,13 @@ def _claimed_success(evidence: Evidence) -> tuple[str, str, str] | None:
     )
 
 
-def _claimed_failure(evidence: Evidence) -> tuple[str, str, str] | None:
-    if evidence.call.success or evidence.alive_at_return or evidence.ended_ns is None:
+def _claimed_failure(evidence: Evidence) -> Finding | None:
+    if evidence.call.success or was_cancelled(evidence.call.error):
         return None
+    if evidence.alive_at_return or evidence.ended_ns is None:
+        return _gave_up(evidence)
     error = evidence.call.error
-    # a death in the last milliseconds can't be known to the routine, unless it says so itself
-    knew = isinstance(error, ProcessLookupError) or type(error).__name__ == "NoSuchProcess"
-    held_up = evidence.held_up(evidence.ended_ns, evidence.returned_ns)
-    if evidence.returned_ns - evidence.ended_ns - held_up < TOLERANCE * 1e9 and not knew:
+    if not _could_know(evidence):
         return None
     died = f"the VM was dead since {evidence.stamp(evidence.ended_ns)}"
     if error is not None:
@@ -86,10 +119,57 @@ def _claimed_failure(evidence: Evidence) -> tuple[str, str, str] | None:
     return "LIED", died, "look at the process once more before a failure is reported"
 
 
-def _claimed_signal(evidence: Evidence) -> tuple[str, str, str] | None:
+def _could_know(evidence: Evidence) -> bool:
+    """Whether the routine could know, when it reported a failure, that the VM had ended."""
+    ended_ns = evidence.ended_ns
+    assert ended_ns is not None
+    held_up = evidence.held_up(ended_ns, evidence.returned_ns)
+    if evidence.returned_ns - ended_ns - held_up >= TOLERANCE * 1e9 or evidence.knew_the_end:
+        return True
+    error = evidence.call.error
+    # a wait that has run out may have done so just before the end came; nothing else is so excused
+    return error is not None and evidence.ended_at_return and not means_timeout(error)
+
+
+def _gave_up(evidence: Evidence) -> Finding | None:
+    """A failure before the promised time was over, of a VM that kept its part of the promise."""
+    promise, deadline_ns = evidence.promise, evidence.flush_deadline_ns
+    error = evidence.call.error
+    excused = promise.nowait or promise.returns == "requested" or not promise.survive_asked
+    if excused or deadline_ns is None or evidence.exit_ns is None or evidence.ended_by_trial:
+        return None
+    by_return = error is None and attribute(evidence.call.result, "errno") is None
+    if not by_return and not (error is not None and means_timeout(error)):
+        return None
+    early = deadline_ns - evidence.returned_ns
+    if early <= TOLERANCE * 1e9 or evidence.exit_ns > deadline_ns or evidence.killed_ns is not None:
+        return None
+    exited = f"the VM exited at {evidence.stamp(evidence.exit_ns)}, within the"
+    return (
+        "GAVE UP",
+        f"{exited} {promise.survive:.2f} s to survive; it gave up {early / 1e9:.2f} s too early",
+        f"wait for at least {promise.survive:.2f} s after the request before a failure is reported",
+    )
+
+
+def _cancelled(evidence: Evidence) -> Finding | None:
+    """A call that was cancelled claims nothing; what it leaves behind has to end all the same."""
+    if not was_cancelled(evidence.call.error) or not evidence.alive_at_return:
+        return None
+    if evidence.requests and not evidence.ended_by_trial:
+        return None
+    asked = "was asked and did not end" if evidence.requests else "was never asked to stop"
+    return (
+        "LEAKED",
+        f"the VM {asked}, and lives on",
+        "let the cancellation out only when the VM has been asked to stop",
+    )
+
+
+def _claimed_signal(evidence: Evidence) -> Finding | None:
     """Forced and graceful mixed up; only for results that say which signal ended the VM."""
-    claimed = getattr(evidence.call.result, "signal", None)
-    dead = getattr(evidence.call.result, "dead", None)
+    claimed = attribute(evidence.call.result, "signal")
+    dead = attribute(evidence.call.result, "dead")
     if not isinstance(claimed, int) or not dead or evidence.exit is None or evidence.ended_by_trial:
         return None
     by_kill = evidence.exit.signal == SIGKILL
@@ -103,4 +183,17 @@ def _claimed_signal(evidence: Evidence) -> tuple[str, str, str] | None:
         "LIED",
         f"it claims {signal_name(claimed)}; the VM {how} at {evidence.stamp(at_ns)}",
         "report SIGKILL only when it was sent, and only when the VM had not exited before",
+    )
+
+
+def _restarted(evidence: Evidence) -> Finding | None:
+    if not evidence.restarts:
+        return None
+    first = evidence.restarts[0]
+    times = f", {len(evidence.restarts)} times in all" if len(evidence.restarts) > 1 else ""
+    at = evidence.stamp(first.at_ns)
+    return (
+        "RESTARTED",
+        f"the VM was started again at {at} as pid {first.pid} by {first.by}{times}",
+        "tell what supervises the VM that it is to stay down, before the VM is stopped",
     )

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from pytest_gracekill import clock
+from pytest_gracekill.data.requests import signal_name
 from pytest_gracekill.witness import signal_audit
 from pytest_gracekill.witness.bindings import put_back, replaced
 from pytest_gracekill.witness.history import Frame, current_stack
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import FrameType, TracebackType
 
+    from pytest_gracekill.data.requests import Unheard
     from pytest_gracekill.witness.history import History
 
 #: Files between a caller and the signal, which tell nothing about where it was sent.
@@ -48,14 +50,6 @@ _PSUTIL = str(Path("psutil", "__init__.py"))
 OTHER_RUN = "the VM that was started meanwhile"
 
 
-def signal_name(signum: int) -> str:
-    """``SIGTERM`` for 15; the number where the platform has no name for it."""
-    try:
-        return signal.Signals(signum).name
-    except ValueError:
-        return f"signal {signum}"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SentSignal:
     """One signal that the process sent, or tried to: when, which, to which process, from where.
@@ -65,7 +59,7 @@ class SentSignal:
     single process; ``target`` is all of that as people read it. ``refused``: the recipient was a
     stranger, and the signal was not sent. ``reached_vm``: it was sent to the VM, alone or with its
     group, without an error, and the VM had not ended. ``held``: the traced locks that the sender
-    held.
+    held. ``unheard``: why the VM could not act on a stop signal at that moment.
     """
 
     at_ns: int
@@ -80,6 +74,7 @@ class SentSignal:
     errno: int | None
     site: Frame | None
     held: tuple[str, ...] = ()
+    unheard: Unheard | None = None
 
     @property
     def other_run(self) -> bool:
@@ -113,6 +108,8 @@ class SignalRecorder:
         self.after_signal: Callable[[], Callable[[], None] | None] = lambda: None
         #: The names of the locks that the calling thread holds.
         self.held: Callable[[], tuple[str, ...]] = tuple
+        #: Why the VM cannot act on a stop signal that is sent now; None where it can.
+        self.why_unheard: Callable[[int], Unheard | None] = lambda _signum: None
         self._over = False
         self._stack = ExitStack()
 
@@ -156,7 +153,8 @@ class SignalRecorder:
             return
         group = event == "os.killpg"
         recipient = (self._recipients.of_group if group else self._recipients.of_kill)(whom, signum)
-        self._note(clock.monotonic_ns(), signum, recipient, recipient.errno)
+        unheard = self._unheard(signum, recipient)
+        self._note(clock.monotonic_ns(), signum, recipient, recipient.errno, unheard)
         then = self.after_signal()
         if not recipient.allowed:
             if then is not None:
@@ -176,6 +174,7 @@ class SignalRecorder:
                 send(pidfd, signum, *more)
                 return
             recipient = self._recipients.of_pidfd(pidfd, int(signum))
+            unheard = self._unheard(int(signum), recipient)
             at_ns = clock.monotonic_ns()
             failure: OSError | None = None
             if recipient.allowed:
@@ -185,7 +184,8 @@ class SignalRecorder:
                     failure = error
             else:
                 failure = _refusal(int(signum), recipient)
-            self._note(at_ns, int(signum), recipient, None if failure is None else failure.errno)
+            error = None if failure is None else failure.errno
+            self._note(at_ns, int(signum), recipient, error, unheard)
             then = self.after_signal()
             if then is not None:
                 then()
@@ -194,7 +194,17 @@ class SignalRecorder:
 
         return pidfd_send_signal
 
-    def _note(self, at_ns: int, signum: int, recipient: Addressed, error: int | None) -> None:
+    def _unheard(self, signum: int, recipient: Addressed) -> Unheard | None:
+        return self.why_unheard(signum) if recipient.has_vm else None
+
+    def _note(
+        self,
+        at_ns: int,
+        signum: int,
+        recipient: Addressed,
+        error: int | None,
+        unheard: Unheard | None,
+    ) -> None:
         if os.getpid() != self._owner:
             return  # a forked child, which has a copy of the list
         actor = threading.current_thread().name
@@ -211,6 +221,7 @@ class SignalRecorder:
             errno=error,
             site=_caller(),
             held=self.held(),
+            unheard=unheard,
         )
         self.sent.append(sent)
         self._history.record(

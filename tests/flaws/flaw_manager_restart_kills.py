@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 from pytest_gracekill import Child
 
-CAUGHT = {"escalation": "KILLED EARLY", "data": "DATA LOST"}
+CAUGHT = {"escalation": "NEVER ASKED", "data": "DATA LOST"}
 NAMES = ("SIGKILL", "nothing was flushed")
 TRIAL = {"flush_time": 0.5, "force": True}
 

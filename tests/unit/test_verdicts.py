@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from pytest_gracekill.child.disk import Audit
 from pytest_gracekill.child.handle import Exit
 from pytest_gracekill.child.journal import Entry
 from pytest_gracekill.child.knobs import Knobs
+from pytest_gracekill.data.requests import PendingSignal, Start, Unheard
 from pytest_gracekill.judgement import Judgement
 from pytest_gracekill.report import VERDICTS, Call, NotJudged, Report, Verdict
 from pytest_gracekill.routine.result import KillResult
@@ -146,6 +149,7 @@ RIGHT = Evidence(
     exit=Exit(code=0, signal=None, at=at(1.0) / 1e9),
     exit_ns=at(1.0),
     alive_at_return=False,
+    ended_at_return=True,
     ended_by_trial=False,
     audit=audit(),
     holds=(),
@@ -210,6 +214,29 @@ BEHIND = (
     hold("driver", "gracekill:same-1", 0.01, 1.002),
 )
 
+UNASKED: dict[str, Any] = {"signals": (), "journal": ()}
+ABORTED = Exit(code=None, signal=6, at=at(0.61) / 1e9)
+ELSEWHERE = sent(15, 0.1, to="nobody", target="pid 7", pid=7, reached_vm=False, errno=3)
+UNHEARD = sent(15, 0.0, unheard=Unheard(reason="stopped", text="the VM was stopped"))
+PENDING = PendingSignal(
+    at_ns=at(0.05), signum=15, unheard=Unheard(reason="blocked", text="the VM had SIGTERM blocked")
+)
+PAUSED = Entry(at_ns=at(0.1), event="powerdown", fields={"heard": False, "status": "paused"})
+REJECTED = Entry(at_ns=at(0.1), event="qmp_error", fields={"said": "quit", "error": "no JSON"})
+CANCELLED: dict[str, Any] = {
+    "call__success": False,
+    "call__result": None,
+    "call__error": asyncio.CancelledError(),
+}
+#: It ended by itself 0.4 s after a failure was reported, 1.6 s before the promise was over.
+GAVE_UP: dict[str, Any] = {
+    "alive_at_return": True,
+    "ended_at_return": False,
+    "returned_ns": at(0.6),
+    "promise__survive": 2.0,
+    "promise__survive_asked": True,
+}
+
 BROKEN: list[tuple[str, str, dict[str, Any]]] = [
     ("data", "DATA LOST", {"audit": audit(lost=[62, 63])}),
     # it had the time, and a second request stopped its flush
@@ -249,7 +276,46 @@ BROKEN: list[tuple[str, str, dict[str, Any]]] = [
         "STRANGER",
         {"signals": (sent(15, 0.0, refused=True, reached_vm=False, target="pid -1"),)},
     ),
+    # no request reached it, whatever the routine reports of that
+    ("escalation", "NEVER ASKED", {**KILLED, **UNASKED, "signals": (sent(9, 0.6),)}),
+    (
+        "escalation",
+        "NEVER ASKED",
+        {**KILLED, **UNASKED, "signals": (sent(6, 0.6),), "exit": ABORTED},
+    ),
+    ("escalation", "NEVER ASKED", {**KILLED, **UNASKED}),
+    ("escalation", "NEVER ASKED", {**LIVES_ON, **UNASKED}),
+    ("escalation", "NEVER ASKED", {**LIVES_ON, **UNASKED, **FAILED, "promise__force": None}),
+    # what went to somebody else is no request, and no try at the VM either
+    ("escalation", "NEVER ASKED", {**LIVES_ON, **UNASKED, **FAILED, "signals": (ELSEWHERE,)}),
+    # nor is what the monitor rejects, when the VM is killed then
+    (
+        "escalation",
+        "NEVER ASKED",
+        {**KILLED, "journal": (REJECTED,), "signals": (sent(9, 0.6),)},
+    ),
+    ("escalation", "UNHEARD", {**KILLED, "journal": (), "signals": (UNHEARD, sent(9, 0.6))}),
+    # a grace that was too short is no cause where the request could not be heard
+    (
+        "escalation",
+        "UNHEARD",
+        {**KILLED, "journal": (PAUSED,), "signals": (sent(9, 0.6),), "promise__survive": 5.0},
+    ),
+    ("escalation", "UNHEARD", {**KILLED, **UNASKED, "pending": (PENDING,)}),
+    # it died of the request itself, since its handlers were not in
+    (
+        "escalation",
+        "UNHEARD",
+        {**UNASKED, "signals": (UNHEARD,), "exit": Exit(code=None, signal=15, at=at(0.1) / 1e9)},
+    ),
     ("outcome", "LEAKED", LIVES_ON),
+    ("outcome", "LEAKED", {**LIVES_ON, "promise__returns": "requested"}),
+    ("outcome", "LEAKED", {**ALIVE, "promise__returns": "requested"}),
+    ("outcome", "LEAKED", {**LIVES_ON, **CANCELLED, **UNASKED}),
+    ("outcome", "LEAKED", {**LIVES_ON, **CANCELLED}),
+    ("outcome", "GAVE UP", {**GAVE_UP, **FAILED}),
+    ("outcome", "GAVE UP", {**GAVE_UP, "call__success": False, "call__error": TimeoutError()}),
+    ("outcome", "RESTARTED", {"restarts": (Start(pid=7, at_ns=at(1.2), by="pid 5 (sh)"),)}),
     ("outcome", "EARLY", ALIVE),
     ("outcome", "LIED", {**FAILED, "exit_ns": at(0.5)}),
     ("outcome", "LIED", {"call__result": KillResult(ok=True, dead=True, signal=9)}),
@@ -329,6 +395,46 @@ def test_broken(name: str, word: str, changes: dict[str, Any]) -> None:
 
 OK: list[tuple[str, dict[str, Any]]] = [
     *((name, {}) for name in VERDICTS),
+    # asked by a channel that nobody saw: it ended with status 0 after a flush
+    ("escalation", {"signals": (), "journal": (said("flush_begin", 0.1), said("exit", 1.0))}),
+    # dead before it was called, cut off, cancelled, killed at once as it was asked to
+    ("escalation", {**UNASKED, "exit_ns": at(-1.0)}),
+    ("escalation", {**LIVES_ON, **UNASKED, "call__success": None, "promise__force": None}),
+    ("escalation", {**LIVES_ON, **UNASKED, **CANCELLED}),
+    (
+        "escalation",
+        {**KILLED, **UNASKED, "signals": (sent(9, 0.0),), "promise__nowait": True},
+    ),
+    # a failure after a try that the kernel, or the monitor, refused
+    (
+        "escalation",
+        {
+            **LIVES_ON,
+            **FAILED,
+            **UNASKED,
+            "signals": (sent(15, 0.0, reached_vm=False, errno=1),),
+            "promise__force": None,
+        },
+    ),
+    (
+        "escalation",
+        {**LIVES_ON, **FAILED, "signals": (), "journal": (REJECTED,), "promise__force": None},
+    ),
+    # what is handed on is requested; it has until the end of the promise
+    ("outcome", {**ALIVE, "exit_ns": at(1.005), "promise__returns": "requested"}),
+    # a cancelled call claims nothing: the VM was asked, and ended
+    ("outcome", {**ALIVE, **CANCELLED}),
+    ("outcome", {**CANCELLED, "exit_ns": at(0.5)}),
+    # failures before the end that are none of giving up
+    ("outcome", {**GAVE_UP, **FAILED, "promise__survive_asked": False}),
+    ("outcome", {**GAVE_UP, **FAILED, "promise__nowait": True}),
+    ("outcome", {**GAVE_UP, **FAILED, "promise__returns": "requested"}),
+    ("outcome", {**GAVE_UP, "call__success": False, "call__error": PermissionError(1, "no")}),
+    (
+        "outcome",
+        {**GAVE_UP, "call__success": False, "call__result": KillResult(ok=False, errno=1)},
+    ),
+    ("outcome", {**GAVE_UP, **FAILED, "exit_ns": at(2.5)}),
     # SIGKILL after what was promised to be survived
     ("escalation", {**KILLED, "promise__survive": 0.5}),
     # it crashed by itself, or was hit by SIGTERM before its handlers were in
@@ -481,6 +587,64 @@ def test_what_the_routine_was_held_for_does_not_count_against_it() -> None:
         assert verdict.word == word, verdict
 
 
+@pytest.mark.parametrize(
+    ("failure", "ended", "reaped", "word"),
+    [
+        # whatever the failure, 20 ms are enough to know, and so is a zombie that is gone
+        (None, 0.5, False, "LIED"),
+        (TimeoutError(), 0.5, False, "RAISED"),
+        (None, 1.0, True, "LIED"),
+        (TimeoutError(), 1.0, True, "RAISED"),
+        # a wait that has run out just then could not know
+        (None, 1.0, False, "ok"),
+        (TimeoutError(), 1.0, False, "ok"),
+        (subprocess.TimeoutExpired("vm", 1), 1.0, False, "ok"),
+        (type("PoolTimedOut", (Exception,), {})(), 1.0, False, "ok"),
+        # anything else is raised for an end that had come
+        (RuntimeError("no session"), 1.0, False, "RAISED"),
+        (ProcessLookupError(), 1.0, False, "RAISED"),
+        # or had not
+        (RuntimeError("no session"), 1.0005, False, "ok"),
+    ],
+)
+def test_a_failure_is_held_against_what_the_routine_could_know(
+    failure: BaseException | None,
+    ended: float,
+    reaped: bool,  # noqa: FBT001 - a column of the table above
+    word: str,
+) -> None:
+    verdict = judge(
+        "outcome",
+        call=Call(success=False, result=False, error=failure, elapsed=1.0),
+        returned_ns=at(1.0002),
+        exit_ns=at(ended),
+        ended_at_return=ended <= 1.0002,
+        knew_the_end=reaped,
+    )
+    assert isinstance(verdict, Verdict)
+    assert verdict.word == word, verdict
+
+
+def test_a_lost_block_of_an_unheard_request_is_laid_to_that() -> None:
+    killed: dict[str, Any] = {**KILLED, "journal": (), "audit": audit(lost=[1])}
+    heard = judge("data", **killed, knobs=Knobs(flush_time=2.0))
+    assert isinstance(heard, Verdict)
+    assert (heard.word, heard.also) == ("DATA LOST", ())
+    changes = {**killed, "signals": (UNHEARD, sent(9, 0.6)), "knobs": Knobs(flush_time=0.1)}
+    data, escalation = judge("data", **changes), judge("escalation", **changes)
+    assert isinstance(data, Verdict)
+    assert isinstance(escalation, Verdict)
+    assert (data.word, data.also, escalation.status) == ("DATA LOST", ("UNHEARD",), "ok")
+    assert "SIGTERM was not heard: the VM was stopped" in data.evidence
+    assert "SIGCONT" in data.advice
+
+
+def test_signals_to_others_stand_apart() -> None:
+    verdict = judge("escalation", signals=(sent(15, 0.0), ELSEWHERE))
+    assert isinstance(verdict, Verdict)
+    assert verdict.evidence == "SIGTERM t+0.000; SIGTERM to 7 (qemu), not the VM"
+
+
 UNKNOWN: list[tuple[str, str, dict[str, Any]]] = [
     ("data", "journal is gone", {"audit": audit(problem="the journal is gone")}),
     # given more than it needs, and still behind: the machine's fault, nobody else's
@@ -500,12 +664,8 @@ UNKNOWN: list[tuple[str, str, dict[str, Any]]] = [
         },
     ),
     ("progress", "no operation at all", {"contenders": (contender("other-1"),)}),
-    # it failed before it had tried anything: that says nothing of its signals
-    (
-        "escalation",
-        "no signal was sent to a VM that runs",
-        {**LIVES_ON, **FAILED, "signals": (), "journal": (), "promise__force": None},
-    ),
+    # nothing shows what the routine does to a VM that somebody else had ended before
+    ("outcome", "was dead before the call", {"exit_ns": at(-1.0), "death_expected": False}),
     ("identity", "did not come to 'exit'", {"acts": ActsSeen(missed=("exit",))}),
     (
         "identity",

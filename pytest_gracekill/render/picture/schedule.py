@@ -13,9 +13,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_gracekill.circumstances import NO_FURTHER
+from pytest_gracekill.data.requests import signal_name
 from pytest_gracekill.witness.history import Event
 from pytest_gracekill.witness.recording import Recording
-from pytest_gracekill.witness.signals import signal_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

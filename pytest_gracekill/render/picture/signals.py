@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pytest_gracekill.data.requests import signal_name
 from pytest_gracekill.render.picture.gathered import number_of
 from pytest_gracekill.render.picture.records import Lane, Mark, stamp
-from pytest_gracekill.witness.signals import signal_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

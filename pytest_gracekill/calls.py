@@ -200,9 +200,7 @@ class Callers:
 
     def _returned(self, seen: Seen) -> None:
         # before anything else: what comes later is none that the routine could know of
-        seen.ended, seen.knew = self._who.end_seen_by(
-            reaped_in_background=self._session.asynchronous
-        )
+        seen.ended, seen.knew = self._who.end_as_seen()
         seen.returned_ns = clock.monotonic_ns()
         if seen.actor == self._actors[0]:
             # the locks are let go for it from here on: that is no point of the routine's

@@ -234,8 +234,6 @@ class _Trial:
         alive = all(seen.alive for seen in seen_by)
         if told and alive:
             await_request(who.vm, plan.settle, lambda: bool(who.requests_sent))
-        elif who.unstarted is not None and not cut and who.starters_live(self._session.wardens):
-            who.unstarted.wait_restarted(plan.settle)
         leftovers = who.leftovers() if told and not alive else None
         cut_alive = any(seen.expired and seen.alive for seen in seen_by)
         deadline_ns = first.called_ns + int(budget * 1e9)
@@ -247,6 +245,9 @@ class _Trial:
         )
         if who.vm.knobs.reuse_pid and not ended_by_trial:
             await_reuse(who.vm)
+        starters = not (cut or ended_by_trial) and who.starters_live(self._session.wardens)
+        if who.unstarted is not None and starters:
+            who.unstarted.wait_restarted(plan.settle)
         who.quiesce()
         self._undisturbed = not (cut or ended_by_trial)
         if who.unstarted is not None and not cut:

@@ -172,11 +172,8 @@ class Participants:
         ended.register(vm.pidfd, select.POLLIN)
         return bool(ended.poll(TOLERANCE * 1000))
 
-    def end_seen_by(self, *, reaped_in_background: bool) -> tuple[bool, bool]:
-        """Whether the VM has ended by now, and whether its parent in the routine has reaped it.
-
-        Where an event loop reaps in the background, a zombie that is gone says nothing.
-        """
+    def end_as_seen(self) -> tuple[bool, bool]:
+        """Whether the VM has ended by now, and whether the routine's process has reaped it."""
         vm = self.started_vm
         if vm is None or vm.alive:
             return False, False
@@ -184,7 +181,7 @@ class Participants:
             own = self.unstarted.parent == os.getpid()
         else:
             own = vm.popen is not None and vm.popen.pid == vm.pid
-        return True, own and not reaped_in_background and marks.state(vm.pid) != "Z"
+        return True, own and marks.state(vm.pid) != "Z"
 
     @property
     def requests_sent(self) -> bool:

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_gracekill.data.requests import signal_name
 from pytest_gracekill.errors import StartError, UsageError
 from pytest_gracekill.routine.fields import Values, filled, filled_words, shown
 from pytest_gracekill.witness.process_tree import CommandSeen, below
-from pytest_gracekill.witness.signals import signal_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -151,8 +151,8 @@ class Command:
     @property
     def wardens(self) -> frozenset[int]:
         """The processes of ours below which the commands run."""
-        running = [*self._stops, *([] if self._started is None else [self._started])]
-        return frozenset(guarded.warden for guarded in running)
+        stops = {running.warden for _, running in self._stops}
+        return frozenset(stops if self._started is None else {*stops, self._started.warden})
 
     def free(self) -> None:
         """End what the stop commands do, at once, and those to come; from any thread."""

@@ -39,6 +39,8 @@ def judge(evidence: Evidence) -> Verdict | NotJudged:
     seen = evidence.leftovers
     if seen is None:
         return NotJudged(name="leftovers", reason="the routine did not report that the VM is gone")
+    if evidence.restarts:
+        return NotJudged(name="leftovers", reason="the VM was started again")
     found = [*_orphans(seen), *_locked(seen)]
     if not found:
         started = counted(seen.started, "process", "processes")

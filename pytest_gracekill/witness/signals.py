@@ -184,8 +184,8 @@ class SignalRecorder:
                     failure = error
             else:
                 failure = _refusal(int(signum), recipient)
-            error = None if failure is None else failure.errno
-            self._note(at_ns, int(signum), recipient, error, unheard)
+            number = None if failure is None else failure.errno
+            self._note(at_ns, int(signum), recipient, number, unheard)
             then = self.after_signal()
             if then is not None:
                 then()

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 #: More than the 20 ms within which an end need not be known, in seconds.
 LONG = 0.05
 
+#: An end that long ago is known, in nanoseconds.
+KNOWN = 20_000_000
+
 #: Kinds of routine whose VM is a child of the process that the routine runs in.
 OWN = ("popen", "process", "manager", "one call", "async manager", "multiprocessing")
 #: Kinds that start the VM themselves, and so can start it again.
@@ -91,7 +94,7 @@ def bring(
         again()
 
 
-def routine_of(kind: str, state: str, report: str) -> Any:
+def routine_of(kind: str, state: str, report: str) -> Any:  # noqa: C901 - one of each kind
     """The routine of this kind that brings its VM into this state, and reports this."""
 
     def pid_(pid: int) -> object:
@@ -147,7 +150,7 @@ def routine_of(kind: str, state: str, report: str) -> Any:
                 running[0].wait()
 
     async def async_manager(child: Child) -> AsyncIterator[Callable[[], object]]:
-        running = [subprocess.Popen(child.argv)]
+        running = [subprocess.Popen(child.argv)]  # noqa: ASYNC220 - reaped by the routine itself
 
         async def stop() -> object:
             bring(
@@ -208,6 +211,12 @@ def _external(state: str, report: str) -> External:
     )
 
 
+def since_the_end(report: Report) -> int:
+    """Nanoseconds from the end of the VM, as it was seen from outside, to the return."""
+    at = {event.kind: event.at_ns for event in report.history.events()}
+    return at["return"] - at["gone"]
+
+
 def words(report: Report) -> set[str]:
     """Every broken word; UNKNOWN and the verdict's name where nothing was concluded."""
     found = set()
@@ -252,8 +261,9 @@ def test_cell(gracekill: Judge, kind: str, report: str, state: str) -> None:
     # not 0: a request that was sent is noted by the VM a moment later
     settle = 1.0 if state == "restarted" else 0.1
     found = gracekill(routine_of(kind, state, report), settle=settle, contenders=0, **knobs)
+    if state == "just dead" and since_the_end(found) >= KNOWN:
+        state = "long dead"  # a busy machine let the routine stand before its report
     cell = CELLS[report, state]
-    # an exit status names no kind of failure
     assert words(found) == set(cell.words), f"{cell}\n{found}"
 
 

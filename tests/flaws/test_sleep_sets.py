@@ -76,7 +76,13 @@ def distinct(
 
 
 class Compared:
-    """What `gracekill.explore` has made, searched both ways instead."""
+    """What `gracekill.explore` has made, searched both ways instead.
+
+    To the plugin it is an exploration that is ok.
+    """
+
+    ok = True
+    failure = None
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock

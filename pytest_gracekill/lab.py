@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from math import inf
 from typing import TYPE_CHECKING
 
-from pytest_gracekill import circumstances, clock
+from pytest_gracekill import circumstances, clock, permitted
 from pytest_gracekill.aftermath import await_request, await_reuse, ends_by_itself
 from pytest_gracekill.alone import alone
 from pytest_gracekill.calls import Callers, Seen
@@ -65,6 +65,7 @@ def run(plan: Plan, underway: TrialUnderway | None = None) -> Judgement:
     with ExitStack() as stack:
         # within an exploration time is simulated: this is what has to be reported there
         stack.enter_context(alone(f"the trial of {plan.routine.name}"))
+        permitted.check(subreaper=plan.routine.kind == "external")
         clock.check()
         signal_audit.install()
         stack.enter_context(_without_collector())

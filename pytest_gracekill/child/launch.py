@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_gracekill import clock
+from pytest_gracekill import clock, permitted
 from pytest_gracekill.errors import StartError, UnsupportedError, UsageError
 from pytest_gracekill.legible import escape
 
@@ -107,6 +107,7 @@ def prepare(knobs: Knobs, directory: Path) -> Prepared:
     :raises UsageError: the directory has a fake already, or the platform can have none.
     """
     _check_platform(knobs)
+    permitted.check(subreaper=knobs.topology == "daemon")
     directory.mkdir(parents=True, exist_ok=True)
     program = directory / programfile.NAME
     if program.exists():

@@ -92,7 +92,8 @@ class Participants:
             stdout = subprocess.PIPE if own_child else subprocess.DEVNULL
             self._vm = spawn(plan.knobs, plan.directory, stdout=stdout)
             stack.callback(self._vm.close)
-        self.recorder = stack.enter_context(SignalRecorder(self._whose, self.history))
+        folder = plan.directory if plan.vm is None else plan.vm.dir
+        self.recorder = stack.enter_context(SignalRecorder(self._whose, self.history, folder))
         if self._kind == "driver" or plan.locks:
             self.tracer = LockTracer(self.history)
             self.untraced = UntracedWatch(self.tracer)

@@ -160,7 +160,7 @@ class Fleet:
     def stop(self, budget: float) -> Outcome:
         """Stop all at once; whoever has not returned after ``budget`` seconds is cut off."""
         what = f"the stop of {len(self._vms)} VMs by {self._adapted.name}"
-        with alone(what), SignalRecorder(self._whose, History()) as recorder:
+        with alone(what), SignalRecorder(self._whose, History(), self._folders[0]) as recorder:
             started = clock.monotonic()
             if self._vessels[0].session.asynchronous:
                 hung = self._in_loop(budget)

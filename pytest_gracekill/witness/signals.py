@@ -5,9 +5,9 @@ they are called; ``subprocess``, ``multiprocessing`` and ``psutil`` call them.
 ``signal.pidfd_send_signal`` raises no auditing event: it is replaced for the length of the trial
 where a module has it by name, and not seen in a class, a closure, a default argument or a partial.
 Signals to pid 0, -1, our own group or process, or to a process without the trial's mark that was
-there before are refused with EPERM and recorded. A forked child is guarded, too, and its signals
-are not recorded. Signals from C code or from other processes are not seen here: the journal of the
-VM has those that reach it.
+there before are refused with EPERM and recorded. A forked child is guarded, too, until the trial is
+over. Signals from C code or from other processes are not seen here: the journal of the VM has those
+that reach it.
 
 The outcome of ``os.kill`` is recorded before the call: signal 0 to the same process is answered
 with the same error.
@@ -22,7 +22,6 @@ import signal
 import sys
 import threading
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -30,75 +29,41 @@ from pytest_gracekill import clock
 from pytest_gracekill.data.requests import signal_name
 from pytest_gracekill.witness import signal_audit
 from pytest_gracekill.witness.bindings import put_back, replaced
-from pytest_gracekill.witness.history import Frame, current_stack
-from pytest_gracekill.witness.recipients import Addressed, Known, Recipient, Recipients
+from pytest_gracekill.witness.forked_signals import ForkedSignals
+from pytest_gracekill.witness.history import current_stack
+from pytest_gracekill.witness.recipients import Recipients
 from pytest_gracekill.witness.returning import when_returned
+from pytest_gracekill.witness.sent_signal import OTHER_RUN, SentSignal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import FrameType, TracebackType
 
     from pytest_gracekill.data.requests import Unheard
-    from pytest_gracekill.witness.history import History
+    from pytest_gracekill.witness.history import Frame, History
+    from pytest_gracekill.witness.recipients import Addressed, Known
+
+__all__ = ["OTHER_RUN", "SentSignal", "SignalRecorder", "signal_name"]
 
 #: Files between a caller and the signal, which tell nothing about where it was sent.
 _STDLIB = Path(os.__file__).parent
 _ON_THE_WAY = tuple(str(_STDLIB / name) for name in ("subprocess.py", "multiprocessing", "asyncio"))
 _PSUTIL = str(Path("psutil", "__init__.py"))
 
-#: How the name of a process begins that is another run of the domain.
-OTHER_RUN = "the VM that was started meanwhile"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SentSignal:
-    """One signal that the process sent, or tried to: when, which, to which process, from where.
-
-    ``at_ns`` is the moment before the call. ``to`` is the kind of the recipient, ``pid`` its number
-    (of a group, the group's) and ``comm`` the short name of its program, ``None`` where there is no
-    single process; ``target`` is all of that as people read it. ``refused``: the recipient was a
-    stranger, and the signal was not sent. ``reached_vm``: it was sent to the VM, alone or with its
-    group, without an error, and the VM had not ended. ``held``: the traced locks that the sender
-    held. ``unheard``: why the VM could not act on a stop signal at that moment.
-    """
-
-    at_ns: int
-    signum: int
-    to: Recipient
-    pid: int | None
-    comm: str | None
-    target: str
-    actor: str
-    reached_vm: bool
-    refused: bool
-    errno: int | None
-    site: Frame | None
-    held: tuple[str, ...] = ()
-    unheard: Unheard | None = None
-
-    @property
-    def other_run(self) -> bool:
-        """Whether it went to another run of the same domain."""
-        return self.to == "other run"
-
-    @property
-    def whom(self) -> str:
-        """The recipient in short: ``4711 (sh)``, or a group, or a pid that no process has."""
-        return self.target if self.pid is None or self.comm is None else f"{self.pid} ({self.comm})"
-
-    def __str__(self) -> str:
-        state = " refused" if self.refused else f" errno {self.errno}" if self.errno else ""
-        return f"{signal_name(self.signum)} to {self.target} by {self.actor}{state}"
-
 
 class SignalRecorder:
     """Records and guards; a context manager. ``whose(pid)`` says what a process is to the trial.
 
-    It answers ``None`` for a stranger.
+    It answers ``None`` for a stranger. ``folder`` is the VM's: forked children leave a record of
+    their signals there, and know by the mark in it that the trial is not over.
     """
 
-    def __init__(self, whose: Callable[[int], Known | None], history: History) -> None:
-        self.sent: list[SentSignal] = []
+    def __init__(
+        self, whose: Callable[[int], Known | None], history: History, folder: Path
+    ) -> None:
+        self._sent: list[SentSignal] = []
+        self._mark = folder / "mark"
+        self._forked = ForkedSignals(folder / "signals-of-forked-children")
         #: Threads of the harness itself, by ident: their signals pass and are not recorded.
         self.exempt: set[int] = set()
         self._recipients = Recipients(whose)
@@ -112,6 +77,16 @@ class SignalRecorder:
         self.why_unheard: Callable[[int], Unheard | None] = lambda _signum: None
         self._over = False
         self._stack = ExitStack()
+
+    @property
+    def sent(self) -> list[SentSignal]:
+        """Every signal so far, in the order in which they were sent."""
+        forked = self._forked.take()
+        for sent in forked:
+            self._keep(sent)
+        if forked:
+            self._sent.sort(key=lambda sent: sent.at_ns)
+        return list(self._sent)
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
@@ -145,7 +120,9 @@ class SignalRecorder:
                 self.exempt.add(ident)
 
     def _passes(self, signum: int) -> bool:
-        return not signum or self._over or threading.get_ident() in self.exempt
+        if not signum or self._over or threading.get_ident() in self.exempt:
+            return True
+        return os.getpid() != self._owner and not self._mark.exists()
 
     def _before(self, event: str, whom: int, signum: int, frame: FrameType) -> None:
         """Record a signal that ``os.kill`` or ``os.killpg`` is about to send, or refuse it."""
@@ -205,9 +182,8 @@ class SignalRecorder:
         error: int | None,
         unheard: Unheard | None,
     ) -> None:
-        if os.getpid() != self._owner:
-            return  # a forked child, which has a copy of the list
-        actor = threading.current_thread().name
+        forked = os.getpid() != self._owner
+        actor = f"forked child {os.getpid()}" if forked else threading.current_thread().name
         sent = SentSignal(
             at_ns=at_ns,
             signum=signum,
@@ -223,12 +199,18 @@ class SignalRecorder:
             held=self.held(),
             unheard=unheard,
         )
-        self.sent.append(sent)
+        if forked:
+            self._forked.note(sent)
+        else:
+            self._keep(sent)
+
+    def _keep(self, sent: SentSignal) -> None:
+        self._sent.append(sent)
         self._history.record(
             "signal",
-            actor,
-            at_ns,
-            signal=signal_name(signum),
+            sent.actor,
+            sent.at_ns,
+            signal=signal_name(sent.signum),
             to=sent.to,
             pid=sent.pid,
             comm=sent.comm,

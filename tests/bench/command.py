@@ -24,6 +24,7 @@ FIGURES = {
     "plugin": "the plugin's share of pytest's start",
     "contenders": "operations of contenders with traced and with plain locks",
     "pair": "an uncontended traced lock, taken and given back",
+    "audit": "what the audit hook costs in each auditing event",
     "real": "what a trial on a real QEMU costs beside its wait",
     "deadlock": "from the acquire that closes a cycle to the report of it",
     "exploration": "schedules per second, beside frontrun on the same program",

@@ -346,7 +346,37 @@ def test_a_forked_child_without_descriptors_stops_the_vm(gracekill: Judge, topol
         assert in_forked_child(work) == 0
         return ended(pid)
 
-    gracekill(stop, flush_time=0.1, topology=topology).check("data", "escalation", "outcome")
+    report = gracekill(stop, flush_time=0.1, topology=topology)
+    report.check("data", "escalation", "outcome")
+    (sent, noted) = (event for event in report.history.events() if event.kind == "signal")
+    assert noted.actor == "fake"
+    assert (sent.fields["to"], sent.actor.rpartition(" ")[0]) == ("vm", "forked child")
+    assert "in work" in str(sent.fields["site"])
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_child_goes_on_when_the_trial_is_over(gracekill: Judge) -> None:
+    go, told = os.pipe(), os.pipe()
+    with subprocess.Popen(["sleep", "1000"]) as other:
+
+        def stop(pid: int) -> bool:
+            if os.fork() == 0:
+                os.read(go[0], 1)
+                try:
+                    os.kill(other.pid, signal.SIGTERM)
+                    os.write(told[1], b"+")
+                except BaseException:  # noqa: BLE001 - it must not come back as a second pytest
+                    os.write(told[1], b"-")
+                os._exit(0)
+            return good(pid)
+
+        gracekill(stop, flush_time=0.1).check("escalation", "outcome")
+        os.write(go[1], b".")
+        assert os.read(told[0], 1) == b"+"
+        assert other.wait(LONG) == -signal.SIGTERM
+    os.wait()
+    for fd in (*go, *told):
+        os.close(fd)
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
@@ -373,7 +403,8 @@ def test_a_forked_child_is_guarded_too(gracekill: Judge) -> None:
             refused["its own group"] = in_forked_child(in_a_group_of_its_own)
             return good(pid)
 
-        gracekill(stop, flush_time=0.1)
+        report = gracekill(stop, flush_time=0.1)
+    assert report.verdicts["escalation"].word == "STRANGER"
     assert refused == {
         "bystander": 1,
         "our group": 1,

@@ -317,6 +317,50 @@ def test_an_act_that_raised_is_unknown(gracekill: Judge, point: Point) -> None:
     assert report.headline() == "gracekill: UNKNOWN identity"
 
 
+def by_pidfd(pid: int) -> None:
+    pidfd = os.pidfd_open(pid)
+    try:
+        signal.pidfd_send_signal(pidfd, signal.SIGTERM)
+    finally:
+        os.close(pidfd)
+
+
+def by_os_kill(pid: int) -> None:
+    os.kill(pid, signal.SIGTERM)
+
+
+def by_psutil(pid: int) -> None:
+    psutil.Process(pid).terminate()
+
+
+@pytest.mark.parametrize("send", [by_os_kill, by_pidfd, by_psutil])
+def test_the_first_signal_has_been_sent_when_its_act_is_played(
+    gracekill: Judge, send: Callable[[int], None]
+) -> None:
+    order: list[str] = []
+
+    def note(driver: Driver, domain: Domain) -> None:
+        # SIGTERM alone makes it flush and exit
+        ended = select.poll()
+        ended.register(pidfds[0], select.POLLIN)
+        order.append("the VM has ended" if ended.poll(DEADLINE * 1000) else "it has not")
+
+    def destroy(driver: Driver, domain: Domain, flags: KillFlags) -> KillResult:
+        assert domain.pid is not None
+        pidfds.append(os.pidfd_open(domain.pid))
+        send(domain.pid)
+        order.append("the routine goes on")
+        return process_kill(driver, domain, flags)
+
+    pidfds: list[int] = []
+    try:
+        gracekill(destroy, at={"first signal": note}, **SHORT).check("data", "identity")
+    finally:
+        for pidfd in pidfds:
+            os.close(pidfd)
+    assert order == ["the VM has ended", "the routine goes on"]
+
+
 def test_the_caller_has_a_reference_unless_the_domain_is_undefined(gracekill: Judge) -> None:
     refs: list[int] = []
 

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 #: Libraries whose import hooks add code to what they import.
 _INSTRUMENTING = ("typeguard", "beartype")
 
+#: How threading starts a thread.
+_STARTS = "_start_new_thread" if sys.version_info < (3, 13) else "_start_joinable_thread"
+
 _PR_SET_CHILD_SUBREAPER, _PR_GET_CHILD_SUBREAPER = 36, 37
 
 
@@ -59,7 +62,7 @@ def _replaced() -> Iterator[tuple[str, str]]:
     names = {
         "_thread.start_new_thread": _thread.start_new_thread,
         "_thread.allocate_lock": _thread.allocate_lock,
-        "threading._start_new_thread": getattr(threading, "_start_new_thread", None),
+        f"threading.{_STARTS}": getattr(threading, _STARTS, None),
         "select.poll": getattr(select, "poll", None),
     }
     for name, found in names.items():

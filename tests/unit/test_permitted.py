@@ -93,7 +93,7 @@ def test_a_subreaper_that_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("owner", "name"), [(select, "poll"), (threading, "_start_new_thread")], ids=str
+    ("owner", "name"), [(select, "poll"), (threading, permitted._STARTS)], ids=str
 )
 def test_what_another_library_has_replaced(
     monkeypatch: pytest.MonkeyPatch, owner: types.ModuleType, name: str

@@ -25,7 +25,7 @@ from pytest_gracekill.judgement import Judgement
 from pytest_gracekill.legible import error_text
 from pytest_gracekill.participants import Participants
 from pytest_gracekill.passing import is_outcome, passes_through
-from pytest_gracekill.promises import budget_of, claims_success, promise_of, unread
+from pytest_gracekill.promises import budget_of, claims_success, notes_of, promise_of, unread
 from pytest_gracekill.report import Call
 from pytest_gracekill.routine.adapt import MANAGERS
 from pytest_gracekill.routine.offered import offer
@@ -87,7 +87,7 @@ def run(plan: Plan, underway: TrialUnderway | None = None) -> Judgement:
             sigkill_sent=sigkill_sent(evidence),
             clean_up=failed,
             circumstances=circumstances.of(plan, evidence),
-            notes=trial.notes,
+            notes=(*trial.notes, *notes_of(plan, evidence.knobs)),
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import pytest
 
@@ -44,6 +44,8 @@ ENCODING: pytest.StashKey[str | None] = pytest.StashKey()
 UNSAVED: pytest.StashKey[str] = pytest.StashKey()
 #: How far the suite is, where that is told.
 CASES: pytest.StashKey[CasesUnderway] = pytest.StashKey()
+
+T = TypeVar("T")
 
 __all__ = ["fake_qemu", "gracekill", "kill_routine", "real_qemu"]
 
@@ -229,27 +231,41 @@ def pytest_runtest_makereport(
         from pytest_gracekill.conformance import outcome  # noqa: PLC0415 - for the suite only
 
         outcome.note(item, report, call)
+    if call.when == "call":
+        _add_to(report, item, call.excinfo)
     if call.when == "teardown":
         # pytest keeps its items to the end, and a history has a hundred thousand records
-        if REPORTS in item.stash:
-            del item.stash[REPORTS]
-        if EXPLORED in item.stash:
-            del item.stash[EXPLORED]
-        if LOOKS in item.stash:
-            del item.stash[LOOKS]
-    if call.when == "call" and item.config.getoption("htmlpath", None):
+        _forget(item.stash, REPORTS)
+        _forget(item.stash, EXPLORED)
+        _forget(item.stash, LOOKS)
+    return report
+
+
+def _forget(stash: pytest.Stash, key: pytest.StashKey[T]) -> None:
+    if key in stash:
+        del stash[key]
+
+
+def _add_to(
+    report: pytest.TestReport,
+    item: pytest.Item,
+    excinfo: pytest.ExceptionInfo[BaseException] | None,
+) -> None:
+    """Add what the trials of a test have found to pytest's report of its call."""
+    trials = item.stash.get(REPORTS, [])
+    if item.config.getoption("htmlpath", None):
         from pytest_gracekill import extras  # noqa: PLC0415 - for who has pytest-html
 
-        trials = item.stash.get(REPORTS, [])
         extras.add(report, trials)
-    if call.when != "call" or not report.failed or call.excinfo is None:
-        return report
+    if report.passed and trials:
+        from pytest_gracekill import passes  # noqa: PLC0415 - for tests with trials
+
+        passes.note(report, trials)
     # only a failure with a traceback has sections; pytest names its class nowhere in public
     addsection = getattr(report.longrepr, "addsection", None)
-    if addsection is not None:
-        for title, text in _sections(item, str(call.excinfo.value)):
+    if report.failed and excinfo is not None and addsection is not None:
+        for title, text in _sections(item, str(excinfo.value)):
             addsection(title, text)
-    return report
 
 
 def _sections(item: pytest.Item, shown: str) -> Iterator[tuple[str, str]]:
@@ -305,7 +321,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """A row for each case of the suite, also of those that ran in the workers of xdist."""
+    """What passes left open; a row for each case of the suite, also of those in xdist's workers."""
+    _summarize_passes(terminalreporter)
     rows = [
         report.gracekill_case
         for reports in terminalreporter.stats.values()
@@ -319,6 +336,23 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     terminalreporter.section(f"gracekill: {headline(rows)}")
     for line in table(rows):
         terminalreporter.write_line(line)
+
+
+def _summarize_passes(reporter: pytest.TerminalReporter) -> None:
+    if reporter.config.get_verbosity() < 1 and not {"A", "P"} & set(reporter.reportchars):
+        return
+    passed = [
+        report
+        for report in reporter.stats.get("passed", ())
+        if hasattr(report, "gracekill_open") and not hasattr(report, "gracekill_case")
+    ]
+    if not passed:
+        return
+    from pytest_gracekill import passes  # noqa: PLC0415 - for tests with trials
+
+    reporter.section("gracekill: what tests that passed have left open")
+    for line in passes.summary(passed):
+        reporter.write_line(line)
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:

@@ -15,7 +15,7 @@ from pytest_gracekill.passing import passes_through
 from pytest_gracekill.routine.adapt import name_of
 from pytest_gracekill.routine.flags import KillFlags
 from pytest_gracekill.routine.policy import KillPolicy
-from pytest_gracekill.verdicts.evidence import Promise
+from pytest_gracekill.verdicts.evidence import TOLERANCE, Promise
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,6 +52,19 @@ def promise_of(plan: Plan, knobs: Knobs, budget: float) -> Promise:
         survive_asked=plan.survive_asked,
         returns=plan.returns,
     )
+
+
+def notes_of(plan: Plan, knobs: Knobs) -> tuple[str, ...]:
+    """How much of the promised time the trial could test, where that is not all of it."""
+    if plan.survive is None or plan.nowait or not knobs.ends_by_itself:
+        return ()
+    tested = longest_end(knobs)
+    if tested >= plan.survive - TOLERANCE:
+        return ()
+    linger = f", linger={knobs.linger:g}" if knobs.linger else ""
+    times = f"flush_time={knobs.flush_time:g}{linger}"
+    promised = f"survive: {plan.survive:g} s promised"
+    return (f"{promised}; this trial tested {tested:.3g} s of it ({times})",)
 
 
 def claims_success(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
 import pytest
@@ -30,13 +31,14 @@ def _row(item: pytest.Item, report: pytest.TestReport, call: pytest.CallInfo[Non
     routine = item.stash.get(ROUTINE, "")
     trials = item.stash.get(REPORTS, [])
     remarks: list[str] = item.stash.get(REMARKS, [])
+    make = functools.partial(rows.row, case, name, routine=routine)
     if report.skipped:
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
-        return rows.row(case, name, "skipped", reason.removeprefix("Skipped: "), routine)
+        return make("skipped", reason.removeprefix("Skipped: "))
     if report.failed and call.excinfo is not None:
         if report.when != "call":
-            return rows.row(case, name, f"ERROR at {report.when}", str(call.excinfo.value), routine)
-        return rows.row(case, name, *rows.of_failure(str(call.excinfo.value), trials), routine)
+            return make(f"ERROR at {report.when}", str(call.excinfo.value))
+        return make(*rows.of_failure(str(call.excinfo.value), trials), trials=trials)
     if report.when == "call":
-        return rows.row(case, name, *rows.of_success(trials, remarks), routine)
+        return make(*rows.of_success(trials, remarks), trials=trials)
     return None

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypedDict
 
 from pytest_gracekill.data.words import severity
+from pytest_gracekill.legible import escape
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +22,10 @@ ATTRIBUTE = "gracekill_case"
 
 
 class Row(TypedDict):
-    """``verdict`` is ``ok``, ``skipped``, or the words that are broken."""
+    """``verdict`` is ``ok``, ``skipped``, or the words that are broken.
+
+    ``judged`` and ``not_judged`` are of all trials of the case; without any, both are empty.
+    """
 
     id: str
     contract: str
@@ -29,17 +33,35 @@ class Row(TypedDict):
     verdict: str
     evidence: str
     routine: str
+    judged: list[str]
+    not_judged: dict[str, str]
 
 
-def row(case: Case, case_id: str, verdict: str, evidence: str, routine: str = "") -> Row:
+def row(
+    case: Case,
+    case_id: str,
+    verdict: str,
+    evidence: str,
+    *,
+    routine: str = "",
+    trials: Sequence[Judgement] = (),
+) -> Row:
     """Make a row; texts become single lines."""
+    judged = dict.fromkeys(name for trial in trials for name in trial.verdicts)
     return Row(
         id=case_id,
         contract=case.contract,
         modes=", ".join(case.modes),
         verdict=" ".join(verdict.split()),
-        evidence=" ".join(evidence.split()),
+        evidence=escape(" ".join(evidence.split())),
         routine=routine,
+        judged=list(judged),
+        not_judged={
+            name: reason
+            for trial in trials
+            for name, reason in trial.not_judged.items()
+            if name not in judged
+        },
     )
 
 

@@ -6,6 +6,9 @@ import textwrap
 from typing import TYPE_CHECKING
 
 from pytest_gracekill.conformance.rows import read_first
+from pytest_gracekill.counted import counted
+from pytest_gracekill.render.text import reasons
+from pytest_gracekill.report import VERDICTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -16,7 +19,7 @@ _WIDTH = 100
 
 
 def table(rows: Sequence[Row]) -> Iterator[str]:
-    """The lines: the cases in the order of their names, then which ones to read first."""
+    """The lines: the cases by name, which ones to read first, and what was judged at all."""
     rows = sorted(rows, key=lambda row: row["id"])
     first = max(len(row["id"]) for row in rows) + 2
     second = max(len(_word(row)) for row in rows) + 2
@@ -28,14 +31,42 @@ def table(rows: Sequence[Row]) -> Iterator[str]:
         yield ""
         yield "read first:"
     for row in urgent:
-        yield from textwrap.wrap(
+        yield from _wrapped(
             f"{row['id']} ({row['verdict']}): {row['contract']} Failure modes: {row['modes']}.",
-            width=_WIDTH,
-            initial_indent="  ",
-            subsequent_indent="    ",
-            break_long_words=False,
-            break_on_hyphens=False,
+            first="  ",
+            indent="    ",
         )
+    yield from _judged(rows)
+
+
+def _judged(rows: Sequence[Row]) -> Iterator[str]:
+    """In how many cases each verdict was judged, and which in none, with the reasons."""
+    tried = [row for row in rows if row["judged"] or row["not_judged"]]
+    if not tried:
+        return
+    counts = {name: sum(name in row["judged"] for row in tried) for name in VERDICTS}
+    told = ", ".join(f"{name} {count}" for name, count in counts.items() if count)
+    yield ""
+    yield from _wrapped(f"judged in {counted(len(tried), 'case')}: {told}")
+    never = {
+        name: row["not_judged"][name]
+        for row in tried
+        for name in VERDICTS
+        if not counts[name] and name in row["not_judged"]
+    }
+    if never:
+        yield from _wrapped(f"judged in none: {reasons(never)}")
+
+
+def _wrapped(text: str, *, first: str = "", indent: str = "  ") -> list[str]:
+    return textwrap.wrap(
+        text,
+        width=_WIDTH,
+        initial_indent=first,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def headline(rows: Sequence[Row]) -> str:

@@ -55,10 +55,15 @@ def failure(report: Judgement, names: tuple[str, ...]) -> str:
 
 def reasons(not_judged: Mapping[str, str]) -> str:
     """What was not judged, by the reason: each is told once."""
-    by_reason: dict[str, list[str]] = {}
+    return "; ".join(by_reason(not_judged))
+
+
+def by_reason(not_judged: Mapping[str, str]) -> list[str]:
+    """What was not judged: one text for each reason."""
+    found: dict[str, list[str]] = {}
     for name, reason in not_judged.items():
-        by_reason.setdefault(reason, []).append(name)
-    return "; ".join(f"{', '.join(names)} ({why})" for why, names in by_reason.items())
+        found.setdefault(reason, []).append(name)
+    return [f"{', '.join(names)} ({why})" for why, names in found.items()]
 
 
 def _indent(line: str) -> int:

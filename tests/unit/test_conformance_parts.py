@@ -10,6 +10,7 @@ import inspect
 import os
 import time
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime as bound_datetime
 from pathlib import Path
 from time import time as bound_time
@@ -38,7 +39,7 @@ from pytest_gracekill.witness.bindings import replaced
 from pytest_gracekill.witness.history import History
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from pytest_gracekill.child.program.lifeline import Lifeline
 
@@ -184,6 +185,34 @@ def test_the_table_fits_and_says_what_to_read() -> None:
     assert headline(given).startswith("destroy, survives 2 s: 1 of 3 cases ok")
     assert headline([row("ok")]) == "1 of 1 cases ok"
     assert "read first:" not in list(table([row("ok")]))
+
+
+def test_the_last_lines_say_what_was_judged_and_what_in_no_case() -> None:
+    lost = judged(["data", "outcome"], {"locks": "no locks", "deadlock": "no locks"})
+    later = judged(["outcome"], {"data": "it ran on", "deadlock": "no locks"})
+    cases = [
+        rows.row(CASE, "a", "ok", "", trials=[lost]),
+        rows.row(CASE, "b", "ok", "", trials=[later, later]),
+        rows.row(CASE, "c", "ok", "", trials=[]),
+        rows.row(CASE, "d", "skipped", "why"),
+    ]
+    assert list(table(cases))[4:] == [
+        "",
+        "judged in 2 cases: data 1, outcome 2",
+        "judged in none: deadlock, locks (no locks)",
+    ]
+    # a case is judged by all of its trials
+    both = rows.row(CASE, "a", "ok", "", trials=[later, lost])
+    assert (both["judged"], both["not_judged"]) == (
+        ["outcome", "data"],
+        {"deadlock": "no locks", "locks": "no locks"},
+    )
+    assert list(table([rows.row(CASE, "c", "ok", "why")])) == ["c  ok  why"]
+
+
+def judged(names: Sequence[str], not_judged: dict[str, str]) -> Judgement:
+    found = report(**dict.fromkeys(names, ("ok", "seen")))
+    return replace(found, not_judged=not_judged)
 
 
 # -- names that are bound to something else for a while

@@ -8,15 +8,16 @@ from pytest_gracekill.legible import error_text, escape, single_line, text_of
 from pytest_gracekill.report import Call, Verdict
 
 
-class Meta(type):
-    @property
-    def __name__(cls) -> str:  # type: ignore[misc] # hostile
-        raise RuntimeError("no name")
+def no_name(_cls: type) -> str:
+    raise RuntimeError("no name")
 
 
-class Hostile(metaclass=Meta):
-    @property
-    def __class__(self) -> type:  # type: ignore[override] # as a proxy without its object
+Meta = type("Meta", (type,), {"__name__": property(no_name)})
+
+
+class Hostile(metaclass=Meta):  # type: ignore[metaclass]
+    @property  # type: ignore[misc] # as a proxy without its object
+    def __class__(self) -> type:
         raise RuntimeError("no class")
 
     def __bool__(self) -> bool:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_gracekill import clock
-from pytest_gracekill.errors import UsageError
+from pytest_gracekill.errors import UsageError, WardenLostError
 from pytest_gracekill.legible import error_text, text_of
 from pytest_gracekill.participants import CALLER
 from pytest_gracekill.passing import passes_through
@@ -95,7 +95,7 @@ class Callers:
         # when each was called, and what it saw; both are written once
         self._called: dict[str, int] = {}
         self._settled: dict[str, Seen] = {}
-        self._misuse: UsageError | None = None
+        self._misuse: UsageError | WardenLostError | None = None
         # what ends the test or the run, raised in another thread
         self._passing: BaseException | None = None
         #: Where the other threads stood when a call was cut off, by their names.
@@ -105,6 +105,7 @@ class Callers:
         """Make the calls; returns when all have ended or were cut off, in the callers' order.
 
         :raises UsageError: the routine cannot be called so.
+        :raises WardenLostError: somebody has killed what watches over its command.
         """
         if self._session.asynchronous:
             self._in_loop()
@@ -185,7 +186,7 @@ class Callers:
     def _call(self, seen: Seen) -> None:
         try:
             seen.result = self._session.call()
-        except UsageError as error:
+        except (UsageError, WardenLostError) as error:
             self._misuse = error
         except CutOff:
             raise
@@ -299,7 +300,7 @@ class Callers:
         seen = Seen(actor=actor, called_ns=called_ns)
         try:
             seen.result = await self._session.call_async()
-        except UsageError as error:
+        except (UsageError, WardenLostError) as error:
             self._misuse = error
         except CutOff:
             raise

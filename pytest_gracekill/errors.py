@@ -39,3 +39,7 @@ def _usage_error(what: str, source: str) -> UsageError:
 
 class StartError(RuntimeError):
     """A fake did not become ready; everything that had been started is gone again."""
+
+
+class WardenLostError(StartError):
+    """Somebody has killed the warden of a command: what the command has done says nothing."""

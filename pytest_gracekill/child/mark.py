@@ -35,7 +35,7 @@ class Mark:
         finally:
             os.close(reading)
         self._node = _node(os.fstat(self._fd))
-        self._born = time.clock_gettime(time.CLOCK_BOOTTIME) - 1.0
+        self.born = time.clock_gettime(time.CLOCK_BOOTTIME) - 1.0
         _live.add(self)
 
     def fileno(self) -> int:
@@ -45,7 +45,7 @@ class Mark:
         """Return the pids of all processes that hold the mark now."""
         if self._fd >= 0 and self.gone(0):
             return []
-        return [pid for pid in _processes_since(self._born) if self.holds(pid)]
+        return [pid for pid in processes_since(self.born) if self.holds(pid)]
 
     def holds(self, pid: int) -> bool:
         """Say whether this process has the FIFO open for reading.
@@ -143,7 +143,7 @@ def _has(folder: str, name: str, node: tuple[int, int]) -> bool:
     return False
 
 
-def _processes_since(born: float) -> list[int]:
+def processes_since(born: float) -> list[int]:
     """Return the pids of processes that started after `born` (CLOCK_BOOTTIME seconds).
 
     Older ones cannot have the mark; most of a busy machine's processes are older.

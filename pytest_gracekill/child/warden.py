@@ -10,15 +10,17 @@ import contextlib
 import os
 import select
 import shlex
+import signal
 import subprocess
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_gracekill import clock
-from pytest_gracekill.errors import StartError
+from pytest_gracekill.errors import StartError, WardenLostError
 from pytest_gracekill.legible import escape, single_line
 
-from . import programfile
+from . import programfile, strays
 from .mark import Mark
 
 if TYPE_CHECKING:
@@ -33,6 +35,8 @@ _STARTS_WITHIN = 15.0
 _TAIL = 16_384
 #: Characters of one line of it that are told.
 _LONGEST = 300
+_LONGEST_COMMAND = 100
+_SIGKILL = 9
 
 
 class RunError(StartError):
@@ -43,6 +47,7 @@ class Guarded:
     """A command that runs below a warden; started by the constructor.
 
     That raises RunError, or another StartError when there is no warden.
+    ``lost`` says that somebody has killed the warden, and with it what the command had started.
     ``name`` tells the files of several commands in one directory apart; ``output`` is where the
     command's standard output and error go, a file, so that nobody who holds it open is waited for.
     """
@@ -55,6 +60,12 @@ class Guarded:
         self.code: int | None = None
         #: When the command itself ended, in nanoseconds of CLOCK_MONOTONIC.
         self.ended_ns: int | None = None
+        self.lost: str | None = None
+        #: The process that the command, and everything that it has started, is a descendant of.
+        self.warden_pid = 0
+        self._command = single_line(shlex.join(command), _LONGEST_COMMAND)
+        self._hearing = threading.Lock()
+        self._struck = self._silent = self._over = self._killed = False
         self._mark = Mark(directory / f"{name}.mark")
         self._text = b""
         self._refused = 0
@@ -69,7 +80,7 @@ class Guarded:
             self._mark.release()
             raise
         try:
-            self._await_begin(command)
+            self._await_begin()
         except BaseException:
             self.end()
             raise
@@ -77,15 +88,17 @@ class Guarded:
     def __repr__(self) -> str:
         return f"<Guarded {self.output.stem}: {'runs' if self.code is None else self.code}>"
 
-    def _await_begin(self, command: Sequence[str]) -> None:
+    def _await_begin(self) -> None:
         deadline = clock.monotonic() + _STARTS_WITHIN
         while not self.pid:
             if not self._hear(deadline):
-                raise StartError(f"{shlex.join(command)}: not begun after {_STARTS_WITHIN:g} s")
+                raise StartError(f"{self._command}: not begun after {_STARTS_WITHIN:g} s")
             if self._refused:
                 raise RunError(os.strerror(self._refused))
-            if self.code is not None and not self.pid:
-                raise StartError(f"{shlex.join(command)}: its warden ended before it had begun")
+            if self.lost is not None and not self.pid:
+                if self._killed:
+                    raise WardenLostError(self.lost)
+                raise StartError(f"{self._command}: its warden ended before it had begun")
 
     @property
     def warden(self) -> int:
@@ -97,9 +110,12 @@ class Guarded:
 
         :param timeout: in seconds.
         :raises TimeoutError: it still runs.
+        :raises WardenLostError: somebody has killed its warden.
         """
         deadline = clock.monotonic() + timeout
         while self.code is None:
+            if self.lost is not None:
+                raise WardenLostError(self.lost)
             if not self._hear(deadline):
                 raise TimeoutError(f"{self.output.stem} still runs after {timeout:g} s")
         return self.code
@@ -108,7 +124,7 @@ class Guarded:
     def ended(self) -> bool:
         """Whether the command itself has ended; what it has left behind may run on."""
         self._hear(clock.monotonic())
-        return self.code is not None
+        return self.code is not None or self.lost is not None
 
     def tail(self) -> str:
         """The last lines of what it has printed, in one line."""
@@ -127,13 +143,9 @@ class Guarded:
         lines = [single_line(escape(line), _LONGEST) for line in text.split("\n")]
         return tuple([line for line in lines if line][-number:])
 
-    @property
-    def warden_pid(self) -> int:
-        """The process that the command, and everything that it has started, is a descendant of."""
-        return self._warden.pid
-
     def strike(self) -> None:
         """End the command and everything below it at once; from any thread."""
+        self._struck = True
         self._mark.release()
 
     def end(self) -> None:
@@ -141,39 +153,81 @@ class Guarded:
 
         :raises subprocess.TimeoutExpired: something is still there after 15 s.
         """
+        assert self._warden.stdout is not None
+        if self._warden.stdout.closed:
+            return
+        while self._hear(clock.monotonic()):
+            pass  # what has been reported before this end
+        self._struck = True
         self._mark.sweep()
+        deadline = clock.monotonic() + GONE_WITHIN
         try:
-            self._warden.wait(GONE_WITHIN)
+            while not self._silent:  # the warden, and the process behind it
+                if not self._hear(deadline):
+                    raise subprocess.TimeoutExpired(self._command, GONE_WITHIN)
+            self._warden.wait(max(0.1, deadline - clock.monotonic()))
+            if not self._over and strays.end(self._mark.path, self._mark.born, GONE_WITHIN):
+                raise subprocess.TimeoutExpired(self._command, GONE_WITHIN)
         finally:
             self._mark.release()
             with contextlib.suppress(FileNotFoundError):
                 self._mark.path.unlink()
-            if self._warden.stdout is not None and not self._warden.stdout.closed:
-                self._hear(clock.monotonic())
-                self._warden.stdout.close()
+            self._warden.stdout.close()
 
     def _hear(self, deadline: float) -> bool:
-        """Take the next report; False when there was none until the deadline."""
+        """Take the next report; False when there was none until the deadline, or none can come."""
         assert self._warden.stdout is not None
-        if self._warden.stdout.closed:
+        if self._warden.stdout.closed or self._silent:
             return False
         fd = self._warden.stdout.fileno()
         poll = select.poll()
         poll.register(fd, select.POLLIN)
         if not poll.poll(max(deadline - clock.monotonic(), 0.0) * 1000):
             return False
-        heard = os.read(fd, 4096)
-        if not heard and self.code is None:
-            self.code = -9  # the warden has ended, and what was below it with it
-            self.ended_ns = clock.monotonic_ns()
-        *lines, self._text = (self._text + heard).split(b"\n")
-        for line in lines:
-            word, _, value = line.partition(b" ")
-            if word == b"pid":
-                self.pid = int(value)
-            elif word == b"refused":
-                self._refused = int(value)
-            elif word == b"ended":
-                code, _, at_ns = value.partition(b" ")
-                self.code, self.ended_ns = int(code), int(at_ns)
-        return bool(heard) or self.code is not None
+        with self._hearing:
+            if not poll.poll(0):
+                return True  # another thread has taken it
+            heard = os.read(fd, 4096)
+            *lines, self._text = (self._text + heard).split(b"\n")
+            for line in lines:
+                word, *values = line.split()
+                self._note(word, [int(value) for value in values])
+            if not heard:
+                self._note_end()
+        return True
+
+    def _note(self, word: bytes, values: list[int]) -> None:
+        if word == b"pid":
+            self.pid, self.warden_pid = values
+        elif word == b"refused":
+            (self._refused,) = values
+        elif word == b"ended":
+            self.code, self.ended_ns = values
+        elif word == b"lost":
+            self._killed = values[0] < 0
+            self._note_loss(_how(values[0]))
+        elif word == b"over":
+            self._over = True
+
+    def _note_end(self) -> None:
+        """Nobody is left to report."""
+        self._silent = True
+        if not self._over and self.lost is None:
+            self._note_loss("")
+        if self.code is None and self.lost is None:
+            # by us, with the warden
+            self.code, self.ended_ns = -_SIGKILL, clock.monotonic_ns()
+
+    def _note_loss(self, how: str) -> None:
+        # a warden that we have ended is not lost
+        if not self._struck:
+            self.lost = f"the warden of {self._command} was killed by another process{how}"
+
+
+def _how(status: int) -> str:
+    if status > 0:
+        return f", or failed (status {status})"
+    try:
+        return f" ({signal.Signals(-status).name})"
+    except ValueError:
+        return f" (signal {-status})"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_gracekill.data.requests import signal_name
-from pytest_gracekill.errors import StartError, UsageError
+from pytest_gracekill.errors import StartError, UsageError, WardenLostError
 from pytest_gracekill.routine.fields import Values, filled, filled_words, shown
 from pytest_gracekill.witness.process_tree import CommandSeen, below
 
@@ -95,12 +95,24 @@ class Command:
         if self._external.start is not None:
             self._started = self._run(self._external.start, "start")
 
+    @property
+    def lost(self) -> str | None:
+        """That somebody has killed the warden of one of the commands, so that nothing is known."""
+        with self._lock:
+            guarded = [stop for _, stop in self._stops]
+        if self._started is not None:
+            guarded.insert(0, self._started)
+        return next((each.lost for each in guarded if each.ended and each.lost is not None), None)
+
     def check_start(self, vm_pid: int | None) -> None:
         """See that the start command has not failed; asked before anything is to be stopped.
 
         :param vm_pid: a start command that has become the VM is judged as that.
         :raises StartError: it has ended with another status than 0, and so has not started the VM.
+        :raises WardenLostError: somebody has killed what watches over it.
         """
+        if (lost := self.lost) is not None:
+            raise WardenLostError(lost)
         if self._failed_start(vm_pid) is not None:
             raise StartError(f"{self.told_by_start()} (from {self._source})")
 
@@ -136,6 +148,7 @@ class Command:
         """Run the stop command to its end.
 
         :raises UsageError: it cannot be run.
+        :raises WardenLostError: somebody has killed what watches over it, or over the start.
         """
         if self._unstarted is not None:
             self._values["pid"] = str(self._unstarted.child.pid)
@@ -146,6 +159,8 @@ class Command:
         if over:
             running.strike()
         code = running.wait(_HOUR)  # the trial's watchdog is sooner
+        if (lost := self.lost) is not None and not over:
+            raise WardenLostError(lost)
         return Ended(returncode=code, output=running.tail())
 
     @property

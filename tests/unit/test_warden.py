@@ -16,11 +16,12 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+import psutil
 import pytest
 
 from pytest_gracekill.child import mark as marks
 from pytest_gracekill.child import programfile
-from pytest_gracekill.errors import StartError
+from pytest_gracekill.errors import StartError, WardenLostError
 
 if sys.platform != "linux":
     pytest.skip("wardens need Linux", allow_module_level=True)
@@ -190,6 +191,92 @@ def test_what_dies_meanwhile_is_reaped(run: Run, tmp_path: Path) -> None:
         time.sleep(0.005)
 
 
+def wardens(guarded: Guarded) -> tuple[int, int]:
+    """The pids of the warden, and of the process behind it."""
+    behind = psutil.Process(guarded._warden.pid)
+    (warden,) = behind.children()
+    return warden.pid, behind.pid
+
+
+@pytest.mark.parametrize("daemon", [False, True], ids=["foreground", "daemon"])
+@pytest.mark.parametrize("both", [False, True], ids=["one", "both"])
+def test_a_warden_that_is_killed_is_told_and_leaves_nothing(
+    stays: Callable[..., tuple[Guarded, int]],
+    daemon: bool,  # noqa: FBT001
+    both: bool,  # noqa: FBT001
+) -> None:
+    guarded, pidfd = stays("SIGTERM", daemon=daemon)
+    if daemon:
+        assert guarded.wait(30) == 0
+    warden, behind = wardens(guarded)
+    for pid in (behind, warden) if both else (warden,):
+        killed = os.pidfd_open(pid)
+        os.kill(pid, signal.SIGKILL)
+        assert ended(killed)
+        os.close(killed)
+    if not daemon:
+        with pytest.raises(
+            WardenLostError, match=r"^the warden of .* was killed by another process"
+        ):
+            guarded.wait(30)
+        assert guarded.ended
+    if not both:
+        assert ended(pidfd)
+    guarded.end()
+    assert ended(pidfd, 0)
+    assert guarded.lost is not None
+    guarded.end()
+
+
+def test_who_has_killed_the_warden_did_not_change_a_status_that_was_known(run: Run) -> None:
+    guarded = run("false")
+    assert guarded.wait(30) == 1
+    os.kill(wardens(guarded)[0], signal.SIGKILL)
+    guarded.end()
+    assert guarded.wait(0) == 1
+
+
+@pytest.mark.parametrize("daemon", [False, True], ids=["foreground", "daemon"])
+def test_the_process_behind_the_warden_is_not_needed_as_long_as_that_lives(
+    stays: Callable[..., tuple[Guarded, int]],
+    daemon: bool,  # noqa: FBT001
+) -> None:
+    guarded, pidfd = stays("SIGTERM", daemon=daemon)
+    os.kill(wardens(guarded)[1], signal.SIGKILL)
+    assert not ended(pidfd, 0.05)
+    guarded.end()
+    assert ended(pidfd, 0)
+    assert guarded.lost is None
+
+
+def test_a_warden_that_is_stopped_is_killed_in_the_end(
+    stays: Callable[..., tuple[Guarded, int]],
+) -> None:
+    guarded, pidfd = stays()
+    os.kill(wardens(guarded)[0], signal.SIGSTOP)
+    guarded.end()
+    assert ended(pidfd, 0)
+    assert guarded.lost is None
+
+
+@pytest.mark.parametrize("left", ["blocked", "ignored"])
+def test_what_pytest_blocks_or_ignores_is_not_the_commands(run: Run, left: str) -> None:
+    number = signal.SIGCHLD
+    old = signal.getsignal(number)
+    try:
+        if left == "blocked":
+            signal.pthread_sigmask(signal.SIG_BLOCK, [number, signal.SIGTERM])
+        else:
+            signal.signal(number, signal.SIG_IGN)
+        guarded = run("sh", "-c", "sleep 0.01 & wait; grep -E 'Sig(Blk|Ign)' /proc/self/status")
+        assert guarded.wait(30) == 0
+        assert guarded.tail() == "SigBlk: 0000000000000000; SigIgn: 0000000000000000"
+        guarded.end()
+    finally:
+        signal.signal(number, old)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [number, signal.SIGTERM])
+
+
 KEEPER = """
 import sys, time
 from pathlib import Path
@@ -230,7 +317,7 @@ def test_a_warden_whose_keeper_has_gone_already_runs_nothing(tmp_path: Path) -> 
         check=True,
         timeout=60,
     )
-    assert ran.stdout == b""
+    assert ran.stdout == b"over\n"
     assert not (tmp_path / "ran").exists()
 
 

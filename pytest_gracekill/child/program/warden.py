@@ -4,8 +4,12 @@ It is a subreaper, so that whatever the command starts, daemonises or leaves beh
 warden's child when its parent ends. A child that has not been reaped keeps its pid, so that no
 signal of the warden's can reach another process. It ends them all when the FIFO's other end closes,
 or when it reads from it. Started with the FIFO, the output file and the command; it reports by
-lines on its standard output: ``pid N`` or ``refused ERRNO``, then ``ended STATUS AT``, in
-nanoseconds of CLOCK_MONOTONIC.
+lines on its standard output: ``pid N WARDEN`` or ``refused ERRNO``, then ``ended STATUS AT``, in
+nanoseconds of CLOCK_MONOTONIC, and ``over``.
+
+The warden itself may be killed, or stopped: a second process, its parent and a subreaper, too,
+gets what was below it then, ends that, and reports ``lost STATUS``. Somebody who kills both leaves
+what has the environment variable GRACEKILL_WARDEN to `child/strays.py`.
 """
 
 import ctypes
@@ -25,23 +29,60 @@ PR_SET_CHILD_SUBREAPER = 36
 SIGCHLD, SIGKILL, SIGTERM = 17, 9, 15
 DEAF = (1, 2, 3, 15)
 """SIGHUP, SIGINT, SIGQUIT, SIGTERM: what the command sends around is not for us."""
+VARIABLE = "GRACEKILL_WARDEN"
+LATE = 3.0  # seconds beyond POLITE after which a warden is taken for stopped
+FIXED = (9, 19)
+"""SIGKILL and SIGSTOP, which cannot be set."""
 POLITE = 2.0  # seconds between SIGTERM and SIGKILL for what is left when the trial is over
 
 
 def main(fifo: str, output: str, command: list[str]) -> None:
     """Run the command until it and everything of it has ended, or the run is over."""
+    # whatever the parent blocks or ignores
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
+    _signal.signal(SIGCHLD, _signal.SIG_DFL)
+    for signal in DEAF:
+        _signal.signal(signal, _signal.SIG_IGN)
+    _adopt_orphans()
+    mark = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    warden = os.fork()
+    if warden:
+        _stand_behind(warden, mark)
+        return
+    _adopt_orphans()
+    _guard(mark, fifo, output, command)
+    _report("over")
+
+
+def _adopt_orphans() -> None:
     if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
-    mark = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+
+
+def _stand_behind(warden: int, mark: int) -> None:
+    """Wait for the warden's end; end in its place what it has left."""
+    pidfd = os.pidfd_open(warden)
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    poll.register(mark, select.POLLIN)
+    if pidfd not in dict(poll.poll()):
+        poll.unregister(mark)
+        if not poll.poll((POLITE + LATE) * 1000):
+            os.kill(warden, SIGKILL)  # our own child, not reaped yet
+    status = os.waitstatus_to_exitcode(os.waitpid(warden, 0)[1])
+    if status:
+        _report(f"lost {status}")
+        _end_all(0.0, warden)
+
+
+def _guard(mark: int, fifo: str, output: str, command: list[str]) -> None:
     woken, waking = os.pipe()
     os.set_blocking(waking, False)
     _signal.set_wakeup_fd(waking)
     _signal.signal(SIGCHLD, lambda *_: None)
-    for signal in DEAF:
-        _signal.signal(signal, _signal.SIG_IGN)
     if not _kept(mark):
         return
-    pid = _run(output, command)
+    pid = _run(fifo, output, command)
     if not pid:
         return
     poll = select.poll()
@@ -66,12 +107,12 @@ def _kept(mark: int) -> bool:
     return False
 
 
-def _run(output: str, command: list[str]) -> int:
+def _run(fifo: str, output: str, command: list[str]) -> int:
     """Start the command, and report how that went; 0 when it cannot be run."""
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
-        _become(output, command, writing)
+        _become(fifo, output, command, writing)
     os.close(writing)
     error = os.read(reading, 16)  # nothing but an end of file when exec has closed the other end
     os.close(reading)
@@ -79,19 +120,21 @@ def _run(output: str, command: list[str]) -> int:
         os.waitpid(pid, 0)
         _report(f"refused {int(error)}")
         return 0
-    _report(f"pid {pid}")
+    _report(f"pid {pid} {os.getpid()}")
     return pid
 
 
-def _become(output: str, command: list[str], failed: int) -> "NoReturn":
-    for signal in (*DEAF, SIGCHLD):
-        _signal.signal(signal, _signal.SIG_DFL)
+def _become(fifo: str, output: str, command: list[str], failed: int) -> "NoReturn":
+    for signal in _signal.valid_signals():
+        if signal not in FIXED:
+            _signal.signal(signal, _signal.SIG_DFL)
     os.setsid()
     log = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(log, 1)
     os.dup2(log, 2)
     try:
-        os.execvp(command[0], command)  # noqa: S606  # to run a command is what this is for
+        environment = {**os.environ, VARIABLE: fifo}
+        os.execvpe(command[0], command, environment)  # noqa: S606  # to run a command is what this is for
     except OSError as error:
         os.write(failed, b"%d" % (error.errno or 0))
     os._exit(127)  # as a shell says it

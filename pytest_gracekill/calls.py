@@ -21,6 +21,7 @@ from pytest_gracekill.legible import error_text, text_of
 from pytest_gracekill.participants import CALLER
 from pytest_gracekill.passing import passes_through
 from pytest_gracekill.witness.cut_off import CutOff, Interruptible
+from pytest_gracekill.witness.debugger import Budget
 from pytest_gracekill.witness.locks import DeadlockDetected
 from pytest_gracekill.witness.sites import awaited_in, current_stack, stacks_beside
 from pytest_gracekill.witness.standing import Standing
@@ -215,10 +216,12 @@ class Callers:
     def _wait_for(self, actor: str) -> None:
         """Wait for a thread; who got the locks late has its budget from then on."""
         thread = self._threads[actor]
+        allowed, own = Budget(self._latest - clock.monotonic()), None
         while thread.is_alive() and actor not in self._settled:
             since = self._called.get(actor)
-            began = clock.monotonic() if since is None else since / 1e9
-            left = min(began + self._budget, self._latest) - clock.monotonic()
+            if own is None and since is not None:
+                own = Budget(since / 1e9 + self._budget - clock.monotonic())
+            left = min(budget.left() for budget in (allowed, own) if budget is not None)
             if left <= 0:
                 self._cut([actor])
                 break

@@ -14,8 +14,8 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Self
 
-from pytest_gracekill import clock
 from pytest_gracekill.witness.cut_off import CutOff, Pace
+from pytest_gracekill.witness.debugger import Budget
 from pytest_gracekill.witness.sites import current_stack
 from pytest_gracekill.witness.standing import LOOK
 
@@ -46,6 +46,7 @@ class Watchdog:
 
     ``free`` is called in the watchdog's thread when the budget (seconds) is over. ``hung_in`` then
     holds the stack, innermost call first. ``look`` is called there every `LOOK` seconds until then.
+    The time at a debugger's prompt does not count.
     """
 
     def __init__(
@@ -129,13 +130,12 @@ class Watchdog:
             self._interrupt_until_done()
 
     def _ends_within(self, seconds: float) -> bool:
-        if self._look is None:
-            return self._done.wait(seconds)
-        end = clock.monotonic() + seconds
-        while (left := end - clock.monotonic()) > 0:
+        budget = Budget(seconds)
+        while (left := budget.left()) > 0:
             if self._done.wait(min(left, LOOK)):
                 return True
-            self._look()
+            if self._look is not None:
+                self._look()
         return self._done.is_set()
 
     def _interrupt_until_done(self) -> None:

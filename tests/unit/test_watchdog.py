@@ -57,7 +57,16 @@ def test_a_call_that_ends_in_time_is_left_alone() -> None:
 
 
 @pytest.fixture
-def eager(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def quick_turns() -> Iterator[None]:
+    """Threads that have their turns often: else what is short ends before the other has one."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(interval)
+
+
+@pytest.fixture
+def eager(monkeypatch: pytest.MonkeyPatch, quick_turns: None) -> Iterator[None]:
     """Interrupts that come at once, and a hundred times as often."""
     monkeypatch.setattr(watchdog, "_AFTER_KILL", 0.0)
     monkeypatch.setattr(watchdog, "_BETWEEN_INTERRUPTS", 0.0005)
@@ -97,7 +106,7 @@ def test_none_comes_out_of_a_clean_up_of_any_length() -> None:
 @pytest.mark.usefixtures("eager")
 def test_none_comes_out_of_calls_that_end_when_their_budget_does() -> None:
     interrupted = Counter[bool]()
-    for steps in range(0, 20_000, 100):
+    for steps in range(0, 40_000, 200):
         dog = Watchdog(0.001, lambda: None)
         with dog:
             clean_up(steps)
@@ -233,18 +242,14 @@ def beside(body: Callable[[], object], guard: Interruptible) -> list[BaseExcepti
             seen.append(error)
 
     thread = threading.Thread(target=work)
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)  # else a body ends before this thread has its turn
-    try:
-        thread.start()
-        while thread.is_alive():
-            guard.interrupt()
-        thread.join()
-    finally:
-        sys.setswitchinterval(interval)
+    thread.start()
+    while thread.is_alive():
+        guard.interrupt()
+    thread.join()
     return seen
 
 
+@pytest.mark.usefixtures("quick_turns")
 def test_none_comes_out_of_a_thread_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cut_off, "_SWALLOWED", 0.0)
     monkeypatch.setattr(cut_off, "_CLEAN_UP", 0.0)

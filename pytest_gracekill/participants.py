@@ -276,7 +276,8 @@ class Participants:
                 )
         if self.driving is not None and (other := self.driving.whose(pid)) is not None:
             return Known("other run", other)
-        if vm is None and self.unstarted is not None and pid == self.unstarted.pid:
+        # not its `pid`: that takes a lock, which another thread may have held when a child was forked
+        if vm is None and self.unstarted is not None and self.unstarted.starts[:1] == [pid]:
             return Known("vm", "the VM")
         if vm is not None and vm.attends(pid):
             return None  # who reaps it is ours, and no part of the trial

@@ -177,14 +177,16 @@ def pid_of(pidfd: int) -> int | None:
 
 def _itself(pid: int, signum: int) -> Addressed:
     # a program may signal itself where it has a handler for that
-    allowed = callable(signal.getsignal(signum))
+    exists = signum in signal.valid_signals()
+    allowed = not exists or callable(signal.getsignal(signum))
+    answer = None if allowed else errno.EPERM
     return Addressed(
         to="itself",
         pid=pid,
         comm=_comm(pid),
         text="our own process",
         allowed=allowed,
-        errno=None if allowed else errno.EPERM,
+        errno=answer if exists else errno.EINVAL,
     )
 
 

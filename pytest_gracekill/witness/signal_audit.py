@@ -23,9 +23,10 @@ if TYPE_CHECKING:
 if sys.platform != "win32":
     from posix import kill  # os.kill may be patched by the test
 
-#: Called with the event's name, the pid or process group, the signal, and the frame of the caller.
-#: What it raises is raised by ``os.kill``, and no signal is sent.
-Watcher: TypeAlias = "Callable[[str, int, int, FrameType], None]"
+#: Called with the event's name, the pid or process group, the signal, and the frame of the caller,
+#: None in a thread that C code has started on it. What it raises is raised by ``os.kill``, and no
+#: signal is sent.
+Watcher: TypeAlias = "Callable[[str, int, int, FrameType | None], None]"
 
 _watchers: list[Watcher] = []
 _lock = threading.Lock()
@@ -40,7 +41,7 @@ def _hook(event: str, arguments: tuple[object, ...]) -> None:
     match arguments:
         case (int(whom), int(signum)):
             for watcher in tuple(_watchers):
-                watcher(event, whom, signum, sys._getframe(1))  # noqa: SLF001 - the caller's
+                watcher(event, whom, signum, sys._getframe().f_back)  # noqa: SLF001 - the caller's
 
 
 def install() -> None:

@@ -124,7 +124,7 @@ class SignalRecorder:
             return True
         return os.getpid() != self._owner and not self._mark.exists()
 
-    def _before(self, event: str, whom: int, signum: int, frame: FrameType) -> None:
+    def _before(self, event: str, whom: int, signum: int, frame: FrameType | None) -> None:
         """Record a signal that ``os.kill`` or ``os.killpg`` is about to send, or refuse it."""
         if self._passes(signum):
             return
@@ -137,7 +137,7 @@ class SignalRecorder:
             if then is not None:
                 then()
             raise _refusal(signum, recipient)
-        if then is not None:
+        if then is not None and frame is not None:
             when_returned(frame, then)
 
     def _recorded(self, send: Callable[..., None]) -> Callable[..., None]:

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import threading
 import time
+from _thread import start_new_thread
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -221,6 +222,29 @@ def test_a_thread_whose_target_is_os_kill(gracekill: Judge) -> None:
             return good(pid)
 
         assert gracekill(stop, flush_time=0.02).verdicts["escalation"].word == "STRANGER"
+
+
+def test_a_thread_that_c_code_starts_on_os_kill(gracekill: Judge) -> None:
+    with bystander() as other:
+
+        def stop(pid: int) -> bool:
+            refused: list[object] = []
+            hook = sys.unraisablehook
+            sys.unraisablehook = lambda raised: refused.append(raised.exc_value)
+            try:
+                start_new_thread(os.kill, (other.pid, signal.SIGTERM))
+                deadline = time.monotonic() + LONG
+                while not refused and time.monotonic() < deadline:
+                    time.sleep(0.001)
+            finally:
+                sys.unraisablehook = hook
+            assert isinstance(refused[0], PermissionError)
+            start_new_thread(os.kill, (pid, signal.SIGTERM))
+            return ended(pid)
+
+        report = gracekill(stop, flush_time=0.02)
+        assert report.verdicts["escalation"].word == "STRANGER"
+        assert report.verdicts["data"].status == "ok", report
 
 
 # -- what is the routine's own
@@ -593,6 +617,11 @@ def test_a_signal_to_the_routines_own(gracekill: Judge) -> None:
 def test_a_signal_that_there_is_not(gracekill: Judge) -> None:
     fields = recorded(gracekill, lambda pid: pid, 999)
     assert (fields["to"], fields["errno"]) == ("vm", 22)
+
+
+def test_a_signal_to_itself_that_there_is_not(gracekill: Judge) -> None:
+    fields = recorded(gracekill, lambda _: os.getpid(), 999)
+    assert (fields["to"], fields["errno"], fields["refused"]) == ("itself", 22, False)
 
 
 def test_the_line_in_a_file_of_the_same_name_as_one_of_ours(

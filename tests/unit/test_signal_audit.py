@@ -11,6 +11,8 @@ import signal
 import subprocess
 import sys
 import threading
+import time
+from _thread import start_new_thread
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -128,7 +130,7 @@ print(seen == [("os.kill", os.getpid(), 0)])
 
 
 def test_what_a_watcher_raises_prevents_the_signal() -> None:
-    def refuse(_event: str, _whom: int, signum: int, _frame: FrameType) -> None:
+    def refuse(_event: str, _whom: int, signum: int, _frame: FrameType | None) -> None:
         if signum:
             raise PermissionError("no")
 
@@ -144,9 +146,25 @@ def test_what_a_watcher_raises_prevents_the_signal() -> None:
         signal.signal(signal.SIGUSR1, previous)
 
 
+def caller(frame: FrameType | None) -> FrameType:
+    assert frame is not None
+    return frame
+
+
+def test_a_thread_without_a_line_of_python() -> None:
+    frames: list[FrameType | None] = []
+    with signal_audit.watched(lambda *it: frames.append(it[3])):
+        start_new_thread(os.kill, (US, 0))
+        deadline = time.monotonic() + 30
+        while not frames:
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+    assert frames == [None]
+
+
 def test_a_watcher_has_the_frame_of_the_caller() -> None:
     seen: list[str] = []
-    with signal_audit.watched(lambda *it: seen.append(it[3].f_code.co_name)):
+    with signal_audit.watched(lambda *it: seen.append(caller(it[3]).f_code.co_name)):
         os.kill(US, 0)
         functools.partial(os.kill, US)(0)
         os.killpg(os.getpgrp(), 0)
@@ -166,8 +184,9 @@ def after_each(order: list[str]) -> Iterator[None]:
     """Have it noted right after each signal by os.kill, and whether its handler has run."""
     previous = signal.signal(signal.SIGUSR1, lambda *_: order.append("handled"))
 
-    def watch(_event: str, _whom: int, _signum: int, frame: FrameType) -> None:
+    def watch(_event: str, _whom: int, _signum: int, frame: FrameType | None) -> None:
         order.append("before")
+        assert frame is not None
         when_returned(frame, lambda: order.append("after"))
 
     try:
@@ -229,7 +248,7 @@ def test_what_is_raised_afterwards_comes_out_of_the_call() -> None:
         raise KeyboardInterrupt
 
     with (
-        signal_audit.watched(lambda *it: when_returned(it[3], fail)),
+        signal_audit.watched(lambda *it: when_returned(caller(it[3]), fail)),
         pytest.raises(KeyboardInterrupt),
     ):
         os.kill(US, 0)
@@ -255,7 +274,9 @@ def test_a_debugger_goes_on(order: list[str]) -> None:
         order.append(str(sys.gettrace() is tracer))
         sys.settrace(None)
 
-    with signal_audit.watched(lambda *it: when_returned(it[3], lambda: order.append("after"))):
+    with signal_audit.watched(
+        lambda *it: when_returned(caller(it[3]), lambda: order.append("after"))
+    ):
         thread = threading.Thread(target=work)
         thread.start()
         thread.join()

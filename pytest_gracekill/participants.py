@@ -276,7 +276,7 @@ class Participants:
                 )
         if self.driving is not None and (other := self.driving.whose(pid)) is not None:
             return Known("other run", other)
-        # not its `pid`: that takes a lock, which another thread may have held when a child was forked
+        # not its `pid`: that takes a lock, which another thread may have held at a fork
         if vm is None and self.unstarted is not None and self.unstarted.starts[:1] == [pid]:
             return Known("vm", "the VM")
         if vm is not None and vm.attends(pid):

@@ -249,8 +249,9 @@ def too_slow(evidence: Evidence) -> Contending | None:
         during = _longest_of(contender, evidence, during=True)
         before = _longest_of(contender, evidence, during=False)
         if during > max(evidence.promise.stall_limit, WORSE * before):
-            if contender.stuck is not None and _stood_before(contender, evidence):
-                continue  # whatever holds it up did so before the call
+            stuck = contender.stuck
+            if stuck is not None and (stuck.deaf or _stood_before(contender, evidence)):
+                continue  # it never ends by itself, or stood before the call
             return contender
     return None
 

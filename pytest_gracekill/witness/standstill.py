@@ -80,6 +80,7 @@ class StandstillWitness:
         self._ident = threading.get_ident()
         self.looks: list[Callable[[], object]] = []
         self._over = threading.Lock()
+        self._watching = threading.Event()
         self._thread = threading.Thread(target=self._run, name="gracekill:pulse-0", daemon=True)
 
     def __repr__(self) -> str:
@@ -88,6 +89,7 @@ class StandstillWitness:
     def __enter__(self) -> Self:
         self._over.acquire()
         self._thread.start()
+        self._watching.wait()
         return self
 
     def __exit__(
@@ -103,26 +105,26 @@ class StandstillWitness:
         last, switches = monotonic_ns(), _switches()
         looked = last
         used, own = self._used()
+        self._watching.set()
         # a lock rather than an Event: nothing of ours runs between the wake-up and the reading
-        while not self._over.acquire(timeout=NAP):
+        over = False
+        while not over:
+            over = self._over.acquire(timeout=NAP)
             now, switched = monotonic_ns(), _switches()
+            used_now, own_now = self._used()
             gap = (now - last) / 1e9
             if gap > SHORTEST:
                 if switched - switches < _OWN_SWITCHES + gap / _ALIVE:
                     self.gaps.append((last, now))
-                else:
-                    used_now, own_now = self._used()
-                    took = used_now - used
-                    if own_now - own >= took / 2 or took < gap * _SLEEPS:
-                        self.kept.append((last, now))
+                elif own_now - own >= (used_now - used) / 2 or used_now - used < gap * _SLEEPS:
+                    self.kept.append((last, now))
+            last, switches, used, own = now, switched, used_now, own_now
             if now - looked >= _BETWEEN_LOOKS * 1e9:
                 looked = now
                 for look in self.looks:
                     # what is looked at changes meanwhile
                     with suppress(RuntimeError):
                         look()
-            last, switches = monotonic_ns(), _switches()
-            used, own = self._used()
 
     def _used(self) -> tuple[float, float]:
         return _processor(None), _processor(self._ident)

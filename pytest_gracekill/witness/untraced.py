@@ -112,11 +112,14 @@ class UntracedWatch:
         return found
 
     def _seen(self, lock: TracedLock, since_ns: int, until_ns: int) -> list[dict[str, str]]:
-        return [
+        seen = [
             sighting.holders
             for sighting in self._sightings
             if sighting.lock == lock.name and since_ns <= sighting.at_ns <= until_ns
         ]
+        if len(seen) > 1 and not seen[-1]:
+            del seen[-1]  # it was let go, and the next has not come to take it
+        return seen
 
     def kept(self) -> dict[str, str | None]:
         """Return the locks that are held now by nobody who is known, and the thread if it is."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import os
+import re
 import select
 import signal
 import subprocess
@@ -480,7 +481,7 @@ def test_a_standstill_is_not_the_routines(gracekill: Judge, *, traced: bool) -> 
         stall_limit=0.5,
     )
     report.check("locks" if traced else "data", "progress")
-    assert "stood still for 1." in told(report)
+    assert re.search(r"stood still for [1-9]\.\d\d s, which does not count", told(report))
 
 
 def test_a_standstill_of_the_loop_is_not_the_routines(gracekill: Judge) -> None:

@@ -518,3 +518,110 @@ def test_an_uncontended_pair_costs_little_beside_a_traced_condition() -> None:
 
     # threading.Semaphore, with two Python calls over a Condition, takes 0.8 to 1.2 us a pair
     assert best(traced) <= 8 * best(semaphore)
+
+
+# -- tries within one operation
+
+
+def tried(tracer: LockTracer, lock: TracedLock, times: int, *, operates: bool = True) -> None:
+    """Another thread tries this lock in one operation, in vain."""
+
+    def body() -> None:
+        if operates:
+            tracer.operate()
+        for _ in range(times):
+            assert not lock.acquire(blocking=False)
+            assert not lock.acquire(timeout=0)
+        tracer.end_tries()
+
+    join(start(body))
+
+
+@kinds()
+def test_an_operation_that_goes_on_trying_waits(kind: str) -> None:
+    tracer = LockTracer()
+    lock = make(tracer, kind)
+    with lock:
+        tried(tracer, lock, 2)
+    (wait,) = tracer.history.waits
+    assert (wait.lock, wait.actor, wait.acquired, wait.timed) == ("a", "other", False, True)
+    assert wait.until_ns is not None
+    assert wait.since_ns < wait.until_ns
+    assert wait.site[0].function.endswith("body")
+
+
+@kinds()
+def test_one_that_gives_up_after_a_try_wanted_nothing(kind: str) -> None:
+    tracer = LockTracer()
+    lock = make(tracer, kind)
+    with lock:
+        tried(tracer, lock, 1)
+        tried(tracer, lock, 1)  # another operation
+    assert tracer.history.waits == []
+
+
+@kinds()
+def test_tries_of_a_thread_without_operations_are_none(kind: str) -> None:
+    tracer = LockTracer()
+    lock = make(tracer, kind)
+    with lock:
+        tried(tracer, lock, 5, operates=False)
+    assert tracer.history.waits == []
+
+
+@pytest.mark.parametrize("then", ["tries", "waits"])
+@kinds()
+def test_tries_end_with_the_acquisition(kind: str, then: str) -> None:
+    tracer = LockTracer()
+    lock = make(tracer, kind)
+    failed, released = threading.Event(), threading.Event()
+
+    def body() -> None:
+        tries = tracer.operate()
+        for _ in range(3):
+            assert not lock.acquire(blocking=False)
+        failed.set()
+        if then == "tries":
+            assert released.wait(DEADLINE)
+        with lock:
+            assert not tries
+        # what comes after it is another matter
+        tracer.end_tries()
+
+    with lock:
+        other = start(body)
+        assert failed.wait(DEADLINE)
+        if then == "waits":
+            until(lambda: any(state.waiting for state in tracer.known), "the wait")
+    released.set()
+    join(other)
+    first, *further = tracer.history.waits
+    assert first.acquired
+    assert first.timed
+    assert len(further) == (then == "waits")
+    taken = [hold for hold in tracer.history.holds if hold.actor == "other"]
+    assert first.until_ns is not None
+    assert len(taken) == 1
+    assert first.since_ns < taken[0].acquired_ns <= first.until_ns
+
+
+def test_tries_that_go_on_are_a_wait_that_is_open() -> None:
+    tracer = LockTracer()
+    lock = tracer.lock("a")
+    failed, leave = threading.Event(), threading.Event()
+
+    def body() -> None:
+        tracer.operate()
+        for _ in range(3):
+            assert not lock.acquire(blocking=False)
+        failed.set()
+        assert leave.wait(DEADLINE)
+
+    with lock:
+        other = start(body)
+        assert failed.wait(DEADLINE)
+        (wait,) = tracer.history.waits
+        assert wait.until_ns is None
+        assert not wait.acquired
+    leave.set()
+    join(other)

@@ -277,7 +277,8 @@ class Participants:
         if self.driving is not None and (other := self.driving.whose(pid)) is not None:
             return Known("other run", other)
         # not its `pid`: that takes a lock, which another thread may have held at a fork
-        if vm is None and self.unstarted is not None and self.unstarted.starts[:1] == [pid]:
+        starts = [] if vm is not None or self.unstarted is None else self.unstarted.starts
+        if starts and starts[0].pid == pid:
             return Known("vm", "the VM")
         if vm is not None and vm.attends(pid):
             return None  # who reaps it is ours, and no part of the trial

@@ -39,6 +39,14 @@ def _judge(evidence: Evidence) -> Verdict | NotJudged:
         return NotJudged(
             name="outcome", reason="the routine was in the deadlock that was broken up"
         )
+    if evidence.call.unread and restarted is None:
+        return Verdict(
+            name="outcome",
+            status="unknown",
+            word="unknown",
+            evidence=f"{evidence.call}; {_fact(evidence)}",
+            advice="say by succeeded= how to read from the result whether it reports success",
+        )
     broken = folded(
         "outcome",
         (

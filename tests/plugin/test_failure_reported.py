@@ -295,7 +295,7 @@ def test_what_it_raises_does_not_replace_what_the_trial_has_found(
     with pytest.raises(AssertionError) as caught:
         report.check()
     lines = str(caught.value).splitlines()
-    assert lines[0].startswith("gracekill: DATA LOST (64 of 64 blocks: 0-63), KILLED EARLY")
+    assert lines[0].startswith("gracekill: DATA LOST (64 of 64 blocks: 0-63), NEVER ASKED")
     assert "the adapter's clean-up failed, too: LookupError: no port" in lines
     assert isinstance(report.clean_up, LookupError)
 

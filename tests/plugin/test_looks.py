@@ -263,7 +263,7 @@ def test_the_failure_points_to_the_trial_and_shows_the_table(run_pytest: RunPyte
     text = result.stdout.str()
     place = f"test_the_failure_points_to_the_trial_and_shows_the_table.py:{line}"
     assert f"\n{place}: in test_it\n    gracekill(kills, **KNOBS)\nE   Ass" in text
-    assert re.search(r"\nE   AssertionError: gracekill: DATA LOST .*, KILLED EARLY\n", text)
+    assert re.search(r"\nE   AssertionError: gracekill: DATA LOST .*, NEVER ASKED\n", text)
     assert len(re.findall(r"\nE +data +DATA LOST +", text)) == 1
     flat = re.sub(r"\s+(E\s+)?", " ", text)
     assert f"the test did not look at this report (run in {place}): call report.check()" in flat

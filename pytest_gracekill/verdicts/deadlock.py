@@ -34,7 +34,7 @@ def judge(evidence: Evidence) -> Verdict | NotJudged:
             detail += evidence.named(deadlock.describe()).splitlines()
     if state.cycles:
         words.append("LOCK ORDER")
-        texts += [f"taken in a circle: {cycle}" for cycle in state.cycles[:1]]
+        texts += [f"lock-order cycle: {cycle}" for cycle in state.cycles[:1]]
         for cycle in state.cycles:
             detail += evidence.named(cycle.describe()).splitlines()
     advice = list(dict.fromkeys(found.advice for found in state.deadlocks))

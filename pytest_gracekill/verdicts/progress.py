@@ -115,7 +115,9 @@ def never_back(evidence: Evidence) -> Contending | None:
         if stuck is None or stuck.deaf or contender.name == PULSE or before is None:
             continue
         limit = max(evidence.promise.stall_limit, WORSE * before)
-        if stuck.waited >= limit and not _stood_before(contender, evidence):
+        began = stuck.until_ns - int(stuck.waited * 1e9)
+        waited = stuck.waited - _still(evidence, began, stuck.until_ns) / 1e9
+        if waited >= limit and not _stood_before(contender, evidence):
             return contender
     return None
 

@@ -34,6 +34,7 @@ WARM_UP_SECONDS = 1.0
 #: after it. A contender that needs longer has no pace to compare with.
 FIRST_OPERATION = 3.0
 _FIRST_AFTER_CALL = 1.5
+_AT_LEAST = 1.0
 
 #: A latency counts from so many times the contender's own longest before the call.
 WORSE = 5
@@ -45,11 +46,12 @@ _BETWEEN_LOOKS = 0.1
 class Stuck:
     """An operation that had not ended when the trial stopped waiting for it.
 
-    ``waited``: seconds after the call for which the trial waited. ``stands_in``: where it stood
+    ``until_ns``: when that was, ``waited`` seconds after the call. ``stands_in``: where it stood
     then, innermost call first. ``deaf``: a task that does not end when it is cancelled.
     """
 
     since_ns: int
+    until_ns: int
     waited: float
     stands_in: tuple[Frame, ...]
     deaf: bool = False
@@ -80,15 +82,19 @@ def allowance(
     stall_limit: float,
     gaps: Sequence[tuple[int, int]] = (),
 ) -> float:
-    """Seconds that a contender may take to come back after the call."""
+    """Seconds for which the trial waits for a contender to come back after the call.
+
+    As long as it may take, and a second at least: one that comes back late on a busy machine did
+    come back.
+    """
     longest = longest_before(list(contender.spans), called_ns, gaps)
     if longest is None:
         return max(_FIRST_AFTER_CALL, stall_limit)
     limit = max(stall_limit, WORSE * longest)
     in_flight = contender.current
     if in_flight is not None and (called_ns - in_flight) / 1e9 > limit:
-        return stall_limit  # it stood before the call: nothing is to be learnt
-    return limit
+        limit = stall_limit  # it stood before the call: nothing is to be learnt
+    return max(limit, _AT_LEAST)
 
 
 class Contender:
@@ -183,6 +189,7 @@ class Contender:
             self.spans.append((current, now))
             self.stuck = Stuck(
                 since_ns=current,
+                until_ns=now,
                 waited=now / 1e9 - began,
                 stands_in=current_stack(self._thread.ident),
             )

@@ -151,8 +151,11 @@ class LoopContender:
     def note_unfinished(self, waited: float, stands_in: tuple[Frame, ...]) -> None:
         """Put the operation that it is in on record, as far as it got."""
         if self.current is not None and self.stuck is None:
-            self.spans.append((self.current, clock.monotonic_ns()))
-            self.stuck = Stuck(since_ns=self.current, waited=waited, stands_in=stands_in)
+            now = clock.monotonic_ns()
+            self.spans.append((self.current, now))
+            self.stuck = Stuck(
+                since_ns=self.current, until_ns=now, waited=waited, stands_in=stands_in
+            )
 
     def note_deaf(self) -> None:
         """Put on record that it does not end when it is cancelled."""

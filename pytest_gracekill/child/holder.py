@@ -7,6 +7,7 @@ lasts, or until nothing of the fake is left.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import shutil
@@ -34,7 +35,8 @@ def start(directory: Path, lifetime: float, while_pidfd: int) -> None:
             _hold(directory, clock.monotonic() + lifetime, while_pidfd, fake, telling)
         os._exit(0)
     os.close(telling)
-    os.waitpid(middle, 0)
+    with contextlib.suppress(ChildProcessError):  # the caller ignores SIGCHLD, and so do we
+        os.waitpid(middle, 0)
     held = os.read(told, 1)
     os.close(told)
     os.close(fake)

@@ -91,6 +91,15 @@ def test_the_pid_that_was_started_is_the_fake(start: Start, tmp_path: Path) -> N
     await_empty(tmp_path / "tmp")
 
 
+def test_it_starts_where_sigchld_is_ignored(start: Start, tmp_path: Path) -> None:
+    old = signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # which an exec keeps
+    try:
+        start("--flush-time", "0.1")
+    finally:
+        signal.signal(signal.SIGCHLD, old)
+    assert (tmp_path / "stderr").read_text() == ""
+
+
 def test_the_audit_fails_when_something_is_missing(start: Start, tmp_path: Path) -> None:
     fake = start("--blocks", "8", "--on-term", "crash:at=5,exit=3", "--flush-time", "0")
     fake.terminate()

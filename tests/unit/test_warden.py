@@ -270,7 +270,9 @@ def test_what_pytest_blocks_or_ignores_is_not_the_commands(run: Run, left: str) 
             signal.signal(number, signal.SIG_IGN)
         guarded = run("sh", "-c", "sleep 0.01 & wait; grep -E 'Sig(Blk|Ign)' /proc/self/status")
         assert guarded.wait(30) == 0
-        assert guarded.tail() == "SigBlk: 0000000000000000; SigIgn: 0000000000000000"
+        masks = [int(line.split()[1], 16) for line in guarded.printed(2)]
+        # signals 32 and 33 are libc's own, and cannot be set
+        assert [mask & ~(3 << 31) for mask in masks] == [0, 0]
         guarded.end()
     finally:
         signal.signal(number, old)

@@ -10,8 +10,6 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from pytest_gracekill.errors import UsageError
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -31,7 +29,10 @@ def alone(what: str) -> Iterator[None]:
     mine = f"{what}, in thread {threading.current_thread().name}"
     running = _running.setdefault(None, mine)
     if running is not mine:
-        raise UsageError(
+        from pytest_gracekill.explore.tasks import refused  # noqa: PLC0415 - for an error only
+
+        # where a body of an exploration begins it, the exploration ends with this error
+        raise refused(
             f"{what} cannot begin while another one runs: {running}. Run one after the other, or in"
             " processes of their own, such as the workers of pytest-xdist"
         )

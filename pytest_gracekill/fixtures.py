@@ -122,8 +122,8 @@ class Judge(Protocol):
         each: those of a trial, and its acts (eof, destroy, restart, undefine). ``clock``:
         ``"jump"``, time passes when nobody can go on; ``"explore"``, it may pass at any step;
         ``"both"``. ``preemptions``: so many are looked at exhaustively; ``None``, any number.
-        ``seconds`` of real time at most. ``seed`` for the schedules at random. ``all_failures``:
-        go on after the first.
+        ``seconds`` of CPU time at most, and five times that of real time. ``seed`` for the
+        schedules at random. ``all_failures``: go on after the first.
         """
 
     def explore_threads(

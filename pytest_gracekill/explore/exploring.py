@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-from pytest_gracekill import clock
 from pytest_gracekill.alone import alone
 from pytest_gracekill.circumstances import with_schedule
 from pytest_gracekill.counted import counted
@@ -46,7 +45,7 @@ _ONLY_ONE = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """How far to look: as in ``gracekill.explore``.
+    """How far to look: as in ``gracekill.explore``. ``seconds`` are of CPU time.
 
     :raises UsageError: a value is not right.
     """
@@ -80,7 +79,8 @@ def _is_whole(value: object) -> bool:
 class Asked:
     """Where an exploration is asked for: by which test, as which of its explorations.
 
-    ``replay`` is a token, and where it came from; ``left`` the seconds that the test has.
+    ``replay`` is a token, and where it came from; ``left`` the seconds of real time that the test
+    has.
     """
 
     test: str = ""
@@ -109,14 +109,14 @@ def explore(
     places = read_named(locks, "the call")
     named = NamedLocks(places, check_reachable(work, places, "the call"))
     scenario = make(named.prepare)
-    seconds = limits.seconds if asked.left is None else min(limits.seconds, asked.left)
     search = Search(
         scenario,
         preemptions=limits.preemptions,
-        seconds=seconds,
+        seconds=limits.seconds,
+        wall=asked.left,
         seed=limits.seed,
         everything=limits.all_failures,
-        on_progress=_until_the_end(asked.on_progress, clock.monotonic() + seconds),
+        on_progress=asked.on_progress,
     )
     names = ", ".join(name_of(function) for function in work)
     with alone(f"the exploration of {names}"), named.simulated():
@@ -129,16 +129,6 @@ def explore(
             if (failure := _failure(search, scenario, found, asked, result)) is not None
         )
     return _exploration(result, scenario, failures, asked)
-
-
-def _until_the_end(
-    on_progress: Callable[[Coverage, int, float], None] | None, end: float
-) -> Callable[[Coverage, int, float], None] | None:
-    """The same, told how many seconds all of it has left, not one of its searches."""
-    if on_progress is None:
-        return None
-    tell = on_progress  # it is not None where it is called
-    return lambda covered, schedules, _: tell(covered, schedules, end - clock.monotonic())
 
 
 def _exploration(

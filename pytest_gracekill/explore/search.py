@@ -9,15 +9,14 @@ same words.
 
 from __future__ import annotations
 
-import _thread
 import gc
 import itertools
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from pytest_gracekill import clock
 from pytest_gracekill.errors import UsageError
+from pytest_gracekill.explore.allowance import Allowance, cpu
 from pytest_gracekill.explore.bounded import Bounded
 from pytest_gracekill.explore.chance import Pct, Pos, RandomWalk
 from pytest_gracekill.explore.points import Following
@@ -25,7 +24,7 @@ from pytest_gracekill.explore.real_calls import RealCalls
 from pytest_gracekill.explore.run import LONGEST, Run
 from pytest_gracekill.explore.simulating import on_one_core, simulated, without_garbage
 from pytest_gracekill.explore.sleep_sets import SleepSets
-from pytest_gracekill.explore.tasks import TIME, refused
+from pytest_gracekill.explore.tasks import TIME
 from pytest_gracekill.explore.workers import Pool
 
 if TYPE_CHECKING:
@@ -57,11 +56,6 @@ _SCOUTS = 16
 
 #: Schedules in which real locks are looked for: that takes time.
 _WATCHED = 12
-
-#: One exploration at a time in a process: names are replaced for all of it.
-_BUSY = _thread.allocate_lock()
-
-_monotonic = clock.monotonic
 
 
 @dataclass(slots=True)
@@ -138,7 +132,10 @@ class _FoundError(Exception):
 
 
 class Search:
-    """One exploration at work. ``everything``: goes on after a failure, for one of each kind."""
+    """One exploration at work. ``everything``: goes on after a failure, for one of each kind.
+
+    ``seconds`` of CPU time, ``wall`` of real time at most; `on_progress` is passed what is left.
+    """
 
     def __init__(
         self,
@@ -147,12 +144,14 @@ class Search:
         preemptions: int | None,
         seconds: float,
         seed: int,
+        wall: float | None = None,
         everything: bool = False,
         on_progress: Callable[[Coverage, int, float], None] | None = None,
     ) -> None:
         self._scenario = scenario
         self._preemptions = preemptions
-        self._seconds = seconds
+        self._seconds, self._wall = seconds, wall
+        self._allowance = Allowance(seconds, wall)
         self._seed = seed
         self._everything = everything
         self._on_progress = on_progress
@@ -171,7 +170,8 @@ class Search:
         self.result.coverage = [front.covered for front in fronts]
         with self._running():
             with suppress(_FoundError):
-                self._search(fronts, bound, _monotonic() + self._seconds)
+                self._allowance = Allowance(self._seconds, self._wall)
+                self._search(fronts, bound, self._allowance.end)
             for number, found in enumerate(self.result.found):
                 self.result.found[number] = self._plainer(self._shrunk(found), clocks[0])
         return self.result
@@ -199,10 +199,7 @@ class Search:
             return self._scenario.report(run), run
 
     def _running(self) -> ExitStack:
-        if not _BUSY.acquire(blocking=False):
-            raise refused("another exploration runs in this process: one at a time")
         with ExitStack() as stack:
-            stack.callback(_BUSY.release)
             stack.enter_context(without_garbage())
             stack.enter_context(on_one_core())
             stack.enter_context(simulated())
@@ -268,7 +265,7 @@ class Search:
     # -- the order of searches
 
     def _search(self, fronts: list[_Front], bound: int, end: float) -> None:
-        began = _monotonic()
+        began = cpu()
         few = began + (end - began) * _BOUNDED
         for level in range(bound + 1):
             self._on_each(fronts, few, lambda front, level=level: self._level(front, level, _FEW))  # type: ignore[misc]
@@ -276,7 +273,7 @@ class Search:
                 for _ in range(_SCOUTS):
                     # the last one again
                     self._on_each([*fronts, *fronts[1:]], few, self._scout)
-        began = _monotonic()
+        began = cpu()
         self._on_each(fronts, began + (end - began) * _DEPTH_FIRST, self._depth_first)
         for level in range(bound + 1):
             self._on_each(fronts, end, lambda front, level=level: self._level(front, level))  # type: ignore[misc]
@@ -284,7 +281,7 @@ class Search:
         for front in fronts:
             short = self._preemptions is None or front.covered.bound < self._preemptions
             if short and not front.over:
-                front.covered.limit = f"its {self._seconds:g} s were over"
+                front.covered.limit = self._allowance.over()
 
     def _on_each(
         self, fronts: list[_Front], until: float, search: Callable[[_Front], None]
@@ -292,7 +289,7 @@ class Search:
         """Search under each clock, where there is anything left to find; they share the time."""
         at_work = [front for front in fronts if not front.over]
         for place, front in enumerate(at_work):
-            since = _monotonic()
+            since = cpu()
             self._deadline = since + (until - since) / (len(at_work) - place)
             try:
                 search(front)
@@ -347,10 +344,9 @@ class Search:
             self._at_random(front, next(front.chances))
 
     def _time_left(self, covered: Coverage) -> None:
-        left = self._deadline - _monotonic()
         if self._on_progress is not None:
-            self._on_progress(covered, self.result.schedules, left)
-        if left <= 0:
+            self._on_progress(covered, self.result.schedules, self._allowance.left())
+        if self._allowance.left(until=self._deadline) <= 0:
             raise _TimeUpError
 
     # -- a failure made short
@@ -358,10 +354,10 @@ class Search:
     def _shrunk(self, found: Found) -> Found:
         """The same failure with as few choices as it can be had."""
         best = dict(found.choices)
-        deadline = _monotonic() + _SHRINK_SECONDS
+        allowance = Allowance(_SHRINK_SECONDS)
         left = _SHRINKS
         for candidate in self._candidates(best):
-            if not left or _monotonic() > deadline:
+            if not left or allowance.left() <= 0:
                 break
             left -= 1
             if self._fails(found, candidate):

@@ -80,12 +80,16 @@ def test_beside_a_trial(gracekill: Judge, second: Callable[[Judge], None]) -> No
 
 
 @SECOND
-def test_within_an_exploration(gracekill: Judge, second: Callable[[Judge], None]) -> None:
-    def setup() -> None:
-        second(gracekill)
+@pytest.mark.parametrize("where", ["setup", "body"])
+def test_within_an_exploration(
+    gracekill: Judge, second: Callable[[Judge], None], where: str
+) -> None:
+    def here(place: str) -> None:
+        if place == where:
+            second(gracekill)
 
     with pytest.raises(UsageError, match="another one runs: the exploration of"):
-        gracekill.explore_threads(setup, print)
+        gracekill.explore_threads(lambda: here("setup"), lambda _: here("body"))
     second(gracekill)
 
 

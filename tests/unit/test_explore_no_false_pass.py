@@ -229,7 +229,7 @@ def test_an_exploration_within_another(gracekill: Judge) -> None:
     def body(_state: object) -> None:
         gracekill.explore_threads(SimpleNamespace, lambda _: None)
 
-    with pytest.raises(UsageError, match="another exploration runs in this process"):
+    with pytest.raises(UsageError, match="another one runs: the exploration of"):
         gracekill.explore_threads(SimpleNamespace, body)
 
 

@@ -30,7 +30,7 @@ else:
 #: Milliseconds for which `check` lets the kernel wait.
 _PROBE = 2
 
-__all__ = ["check", "monotonic", "monotonic_ns"]
+__all__ = ["check", "check_loop", "monotonic", "monotonic_ns"]
 
 
 def check() -> None:
@@ -46,4 +46,26 @@ def check() -> None:
             f"time.clock_gettime_ns(CLOCK_MONOTONIC) says that a wait of {_PROBE} ms took"
             f" {took:.3f} ms: something has replaced it, and no trial can be judged by a clock that"
             " stands still; let it run for the length of the trial"
+        )
+
+
+def check_loop() -> None:
+    """Compare the clock of asyncio's loops with this one: their timers go by `time.monotonic`.
+
+    :raises UsageError: it is frozen, so that no `asyncio.sleep` and no time-out would ever end.
+    """
+    import asyncio  # noqa: PLC0415 - for async routines only
+
+    loop = asyncio.new_event_loop()
+    try:
+        before = loop.time()
+        select.poll().poll(_PROBE)
+        took = (loop.time() - before) * 1e3
+    finally:
+        loop.close()
+    if took < _PROBE / 2:
+        raise UsageError(
+            f"the clock of asyncio's event loop says that a wait of {_PROBE} ms took {took:.3f} ms:"
+            " time.monotonic is frozen, and an async routine would wait for ever; let it run for"
+            " the length of the trial, as freezegun does with tick=True or real_asyncio=True"
         )

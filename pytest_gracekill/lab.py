@@ -67,6 +67,8 @@ def run(plan: Plan, underway: TrialUnderway | None = None) -> Judgement:
         stack.enter_context(alone(f"the trial of {plan.routine.name}"))
         permitted.check(subreaper=plan.routine.kind == "external")
         clock.check()
+        if plan.routine.asynchronous:
+            clock.check_loop()
         signal_audit.install()
         stack.enter_context(_without_collector())
         underway = underway or TrialUnderway()

@@ -143,6 +143,7 @@ class Session:
         if form_of(stop) == "coroutine":
             self.asynchronous = True
             self._needs_a_loop()
+            clock.check_loop()
 
     def _ready(self, unstarted: Unstarted) -> None:
         deadline = clock.monotonic() + SHOWS_WITHIN

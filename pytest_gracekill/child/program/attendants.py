@@ -6,6 +6,8 @@ They stay when the VM is SIGKILLed. A clean exit of the VM ends them, unless the
 import os
 import time
 
+from .clock import monotonic
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal as _signal
@@ -77,10 +79,10 @@ def dismiss(pids: list[int], traits: "Sequence[str]") -> None:
     for pid in pids:
         os.kill(pid, SIGTERM)  # our own children, not reaped yet: no other process has this pid
     waiting = set() if "ignores_term" in traits else set(pids)
-    deadline = time.monotonic() + PATIENCE
-    while waiting and time.monotonic() < deadline:
+    deadline = monotonic() + PATIENCE
+    while waiting and monotonic() < deadline:
         for pid in tuple(waiting):
             if os.waitpid(pid, os.WNOHANG)[0]:
                 waiting.discard(pid)
         if waiting:
-            _signal.sigtimedwait((SIGCHLD,), max(0.0, deadline - time.monotonic()))
+            _signal.sigtimedwait((SIGCHLD,), max(0.0, deadline - monotonic()))

@@ -7,8 +7,8 @@ the monitors, as in QEMU: clients connect and write, and nothing is answered.
 
 import select
 from sys import byteorder, setrecursionlimit
-from time import monotonic
 
+from .clock import monotonic
 from .command_line import Options
 from .line import Line
 from .qmp import Session

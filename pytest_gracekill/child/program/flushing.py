@@ -6,9 +6,9 @@ host's fsync takes would blur the pace.
 """
 
 import os
-from time import monotonic
 
 from . import blockformat
+from .clock import monotonic
 from .record import EXIT
 
 TYPE_CHECKING = False

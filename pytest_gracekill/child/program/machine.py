@@ -5,9 +5,10 @@ none interrupts anything; every wait in here is such a wait, with a deadline.
 """
 
 import os
-from time import monotonic, sleep
+from time import sleep
 
 from . import imagelock
+from .clock import monotonic
 from .lifeline import Lifeline, tell
 from .record import EXIT, POWEROFF, STOP, Record
 from .stderr import say, termination

@@ -4,7 +4,8 @@ The lines are JSON; they are put together by hand since `json` costs millisecond
 """
 
 import os
-from time import monotonic_ns
+
+from .clock import monotonic_ns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

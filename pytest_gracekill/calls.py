@@ -265,6 +265,11 @@ class Callers:
             self._tasks = [asyncio.create_task(self._task(actor)) for actor in self._actors]
             await asyncio.gather(*self._tasks)
 
+        def begin() -> None:
+            if watchdog.expired:
+                raise CutOff  # a contender has kept the loop for all of the budget
+            self._begin(first)
+
         contenders = self._who.tasks()
         at_entry = self._who.take()
         with watched(contenders), watchdog:
@@ -273,7 +278,7 @@ class Callers:
                     conduct(
                         call,
                         contenders=contenders,
-                        on_start=lambda: self._begin(first),
+                        on_start=begin,
                         patience=self._who.patience,
                     )
                 )
@@ -289,6 +294,7 @@ class Callers:
                 contender.stop()
             with Watchdog(_AFTER_CUT, lambda: None):
                 runner.run(clear())
+            self._check_called(contenders[0].name, watchdog.hung_in)
         # all of them, and the contenders beside them, are one thread: a lock that is held now
         # was left so by one of them
         at_return = self._who.held()
@@ -297,6 +303,16 @@ class Callers:
             if seen.expired:
                 seen.hung_in = seen.hung_in or watchdog.hung_in
         self._who.let_go()
+
+    def _check_called(self, contender: str, hung_in: Sequence[Frame]) -> None:
+        """:raises UsageError: a contender has kept the loop, and the routine was never called."""
+        if self._actors[0] not in self._called:
+            stood = f", in {hung_in[0]}" if hung_in else ""
+            raise UsageError(
+                f"contend={contender}: the event loop stood still for {self._budget:.3g} s before"
+                f" the routine was called{stood}; a contender in the loop awaits what takes its"
+                " time"
+            )
 
     async def _task(self, actor: str) -> None:
         called_ns = self._called.get(actor) or self._begin(actor)

@@ -200,9 +200,15 @@ async def conduct(
                 waited = clock.monotonic() - began
                 contender.note_unfinished(waited, awaited_in(task.get_coro()))
         deaf = await _cancelled(task for task in tasks if not task.done())
+        passing: list[BaseException] = []
         for contender, task in zip(contenders, tasks, strict=True):
             if task in deaf:
                 contender.note_deaf()
+            elif task.done() and not task.cancelled():
+                error = task.exception()
+                passing += [error] if error is not None and passes_through(error) else []
+        if passing:
+            raise passing[0]
 
 
 async def clear() -> None:

@@ -278,6 +278,39 @@ def test_a_task_that_swallows_its_cancellation(
     assert "in watch" in told(report)
 
 
+def test_a_contender_that_blocks_the_loop_is_named(gracekill: Judge) -> None:
+    """The routine was never called: it has not hung."""
+
+    async def status() -> None:
+        while True:
+            time.sleep(0.01)  # noqa: ASYNC251 - it is what is tested
+
+    with pytest.raises(
+        UsageError, match=r"contend=status: the event loop stood still .* in status"
+    ):
+        gracekill(good_async, flush_time=0.2, contend=[status], budget=1.0)
+
+
+def test_a_task_that_waits_for_good(gracekill: Judge) -> None:
+    over = asyncio.Event()
+
+    async def status() -> None:
+        await asyncio.sleep(0)
+        if over.is_set():
+            await asyncio.Event().wait()
+
+    async def stop(pid: int) -> bool:
+        done = await good_async(pid)
+        over.set()
+        await asyncio.sleep(0.1)
+        return done
+
+    report = gracekill(stop, flush_time=0.2, contend=[status], slack=5)
+    assert words(report) == {"progress": "STALLED"}
+    assert told(report).startswith("status had not come back ")
+    assert "in status" in told(report)
+
+
 def test_a_task_of_the_routine_that_does_not_end_is_named(gracekill: Judge) -> None:
     tasks = []
 

@@ -252,6 +252,7 @@ class _Trial:
         if who.unstarted is not None and starters:
             who.unstarted.wait_restarted(plan.settle)
         who.quiesce()
+        suspects = who.suspects(self._session.wardens)
         self._undisturbed = not (cut or ended_by_trial)
         if who.unstarted is not None and not cut:
             who.unstarted.check_started_once(plan.routine, called=True)
@@ -263,6 +264,7 @@ class _Trial:
         exit_ = who.vm.exit
         who.note_evidence(ended_by_trial=ended_by_trial)
         asked = requests_of(journal)
+        audit = who.vm.disk.audit(journal)
         self.notes = tuple(self._notes(first.called_ns))
         return Evidence(
             knobs=who.vm.knobs,
@@ -282,11 +284,13 @@ class _Trial:
             alive_at_return=first.alive,
             ended_at_return=first.ended,
             knew_the_end=first.knew,
-            death_expected=who.death_expected,
+            death_expected=who.expects_death(journal, suspects),
             pending=tuple(who.pending),
             restarts=who.restarts(),
             ended_by_trial=ended_by_trial,
-            audit=who.vm.disk.audit(journal),
+            audit=audit,
+            suspects=suspects,
+            damage=tuple(who.damage(audit, suspects)),
             holds=(
                 *who.history.long_holds(SHORT_NS, always=first.actor),
                 *who.untraced_holds(

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_gracekill.child.disk import Audit
+    from pytest_gracekill.data.disturbances import Cause
     from pytest_gracekill.judgement import Judgement
     from pytest_gracekill.witness.history import History
 
@@ -56,7 +57,8 @@ class Verdict:
     ``word`` is ``"ok"``, ``"unknown"`` or the (first) word of what is broken; ``also`` holds
     further broken words of the same verdict. ``summary`` is what the headline adds behind the word,
     ``advice`` what to change, ``detail`` further lines of evidence (stacks, chains). ``moments``:
-    where in the history the broken words can be seen.
+    where in the history the broken words can be seen. ``cause``: who made an ``unknown`` one so,
+    the machine or somebody outside of the trial; empty where that is neither.
     """
 
     name: str
@@ -68,6 +70,7 @@ class Verdict:
     advice: str = ""
     detail: tuple[str, ...] = ()
     moments: tuple[Moment, ...] = ()
+    cause: Cause = ""
 
     def __post_init__(self) -> None:
         # whatever a text was made of, a terminal and an XML file can hold it

@@ -37,6 +37,7 @@ from pytest_gracekill.verdicts.evidence import SHORT_NS, Caller, Evidence
 from pytest_gracekill.verdicts.progress import longest
 from pytest_gracekill.verdicts.requests import SIGKILL, requests_of, sigkill_sent
 from pytest_gracekill.witness import signal_audit
+from pytest_gracekill.witness.sites import line_of
 from pytest_gracekill.witness.watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -175,7 +176,7 @@ class _Trial:
             # what has ended the trial is what is told
             error.add_note(
                 f"the clean-up of the adapter {self.plan.routine.name} failed, too:"
-                f" {error_text(another)}"
+                f" {error_text(another)}{line_of(another)}"
             )
 
     def _step(self, name: str, seconds: float, step: Callable[[], object]) -> None:

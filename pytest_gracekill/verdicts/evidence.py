@@ -345,8 +345,8 @@ class Evidence:
 
     @property
     def dead_before(self) -> bool:
-        """The VM had ended before the routine was called: what became of it is not its doing."""
-        return self.exit_ns is not None and self.exit_ns < self.called_ns
+        """The VM had ended before the first call: what became of it is no caller's doing."""
+        return self.exit_ns is not None and self.exit_ns < self.origin
 
     @property
     def requests(self) -> tuple[Request, ...]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from .handle import FakeQemu
 
+_SIGSTOP = 19
 _STOPPED = frozenset("Tt")
 _ENDED = frozenset("ZX")
 
@@ -83,6 +84,9 @@ def why_unheard(vm: FakeQemu, signum: int) -> Unheard | None:  # noqa: PLR0911 -
         return None
     if seen.stopped:
         return Unheard(reason="stopped", text=f"the VM was stopped (state {seen.state})")
+    if _SIGSTOP in seen.pending:
+        # sent, and not acted on yet: the states are read after this, so that none falls between
+        return Unheard(reason="stopped", text="the VM was stopped (SIGSTOP pending)")
     handlers = vm.journal.last("handlers")
     taken = None if handlers is None else handlers.fields.get("signals")
     if isinstance(taken, list) and signum in taken:

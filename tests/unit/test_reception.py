@@ -49,6 +49,16 @@ def test_a_stopped_vm_hears_nothing_until_it_goes_on(fake: Spawn) -> None:
     assert vm.wait(20).code == 0
 
 
+def test_a_vm_that_is_about_to_stop_hears_nothing(fake: Spawn) -> None:
+    vm = fake()
+    seen = set()
+    for _ in range(300):
+        os.kill(vm.pid, signal.SIGSTOP)  # the kernel does it when the VM is next scheduled
+        seen.add(reason(vm, TERM))
+        os.kill(vm.pid, signal.SIGCONT)
+    assert seen == {"stopped"}
+
+
 def test_a_blocked_signal_is_not_heard_but_the_others_are(fake: Spawn) -> None:
     vm = fake(inherit="blocked")
     assert [reason(vm, number) for number in (15, 2, 1)] == ["blocked", None, None]

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from pytest_gracekill.render.picture.people import People
     from pytest_gracekill.render.picture.room import Room
 
+#: Recipients that are not the VM: see `witness.recipients`.
+_ELSEWHERE = ("wrapper", "helper", "routine's process", "itself", "nobody")
+
 #: Signals that are drawn one by one; more of them are a density.
 _MOST = 60
 
@@ -22,7 +25,12 @@ _MOST = 60
 def lane(seen: Gathered, people: People, room: Room) -> Lane:
     """The lane; there is always one, since no signal at all says something, too."""
     sent = [event for event in seen.of_kind("signal") if room.inside(event.at, event.at)]
-    marks = [_mark(event, people) for event in sent]
+    vms = [event.fields.get("pid") for event in sent if event.fields.get("to") == "vm"]
+    marks = [
+        # a pid that was the VM's stood for the VM, too
+        _mark(event, people, elsewhere=_elsewhere(event) and event.fields.get("pid") not in vms)
+        for event in sent
+    ]
     marks += _unseen(seen, sent)
     marks.sort(key=lambda mark: mark.at)
     shown = marks if len(marks) <= _MOST else [*marks[: _MOST // 2], *marks[-_MOST // 2 :]]
@@ -37,7 +45,11 @@ def lane(seen: Gathered, people: People, room: Room) -> Lane:
     )
 
 
-def _mark(event: Noted, people: People) -> Mark:
+def _elsewhere(event: Noted) -> bool:
+    return event.fields.get("to") in _ELSEWHERE
+
+
+def _mark(event: Noted, people: People, *, elsewhere: bool) -> Mark:
     name = str(event.fields.get("signal", "a signal"))
     refused, errno = event.fields.get("refused") is True, event.fields.get("errno")
     held = event.fields.get("held")
@@ -50,7 +62,9 @@ def _mark(event: Noted, people: People) -> Mark:
         text += f", holding {' and '.join(map(str, held))}"
     if event.fields.get("site"):
         text += f", at {event.fields['site']}"
-    return Mark(at=event.at, kind="signal", label=name, text=text, bad=refused or name == "SIGKILL")
+    label = f"{name}, not to the VM" if elsewhere else name
+    bad = refused or label == "SIGKILL"
+    return Mark(at=event.at, kind="signal", label=label, text=text, bad=bad)
 
 
 def _unseen(seen: Gathered, sent: list[Noted]) -> Iterator[Mark]:
@@ -58,7 +72,9 @@ def _unseen(seen: Gathered, sent: list[Noted]) -> Iterator[Mark]:
     for event in seen.by_fake("signal", "stranger_hit"):
         name = signal_name(number_of(event, "signal") or 0)
         taken = event.kind == "signal"
-        if taken and any(str(other.fields.get("signal")) == name for other in sent):
+        if taken and any(
+            str(other.fields.get("signal")) == name and not _elsewhere(other) for other in sent
+        ):
             continue
         pid = number_of(event, "pid")
         by = f" from pid {pid}" if pid else ""

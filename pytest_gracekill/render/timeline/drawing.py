@@ -93,10 +93,12 @@ def _body(picture: Picture, canvas: Canvas, tops: dict[str, float], bottom: floa
     for lane in picture.lanes:
         yield drawn.gutter(lane, tops[lane.key])
     names = {lane.key: lane.name for lane in picture.lanes}
-    items = "".join(
-        element("g", "".join(drawn.draw(canvas, lane, tops[lane.key], names)), class_="lane")
-        for lane in picture.lanes
-    )
+    points = [point for finding in broken(picture) for point in finding.points]
+    items = ""
+    for lane in picture.lanes:
+        pinned = {point.at for point in points if point.lane == lane.key}
+        parts = drawn.draw(canvas, lane, tops[lane.key], names, pinned)
+        items += element("g", "".join(parts), class_="lane")
     yield element("g", items, clip_path=clip, class_="items")
     front = [*_arrows(picture, canvas, tops), *_steps(picture, canvas, tops)]
     front += _pins(picture, canvas, tops)

@@ -11,7 +11,7 @@ from pytest_gracekill.render.timeline.marking import element, number, share, tex
 from pytest_gracekill.render.timeline.words import label, margin, told
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
     from pytest_gracekill.render.picture import Density, Lane, Mark, Span
     from pytest_gracekill.render.timeline.canvas import Canvas
@@ -19,14 +19,24 @@ if TYPE_CHECKING:
 #: How high a lane of each kind is.
 HEIGHTS = {"fake": 104, "signals": 32, "routine": 44, "lock": 28, "contender": 30, "thread": 30}
 _PAD = 4
-#: Pixels between two labels of marks.
+#: Pixels between two labels of marks, and for each letter of a label that is longer than most.
 _APART = 78
+_LETTER = 6.5
 #: A bin that had anything at all is seen: as high as that, of 1.
 _SEEN = 0.12
 
 
-def draw(canvas: Canvas, lane: Lane, top: float, names: Mapping[str, str]) -> Iterator[str]:
-    """Everything of a lane, from the back to the front; ``names`` of all lanes by their keys."""
+def draw(
+    canvas: Canvas,
+    lane: Lane,
+    top: float,
+    names: Mapping[str, str],
+    pinned: Collection[float] = (),
+) -> Iterator[str]:
+    """Everything of a lane, from the back to the front; ``names`` of all lanes by their keys.
+
+    :param pinned: the moments of this lane that have a pin.
+    """
     box = Box(top=top + _PAD, height=HEIGHTS[lane.kind] - 2 * _PAD)
     if lane.kind == "fake":
         yield from vm.draw(canvas, lane, box)
@@ -36,7 +46,7 @@ def draw(canvas: Canvas, lane: Lane, top: float, names: Mapping[str, str]) -> It
         for span in sorted(lane.spans, key=_depth):
             yield _span(canvas, lane, span, _row(lane, span, box), names)
     if lane.kind == "signals":
-        yield from _flags(canvas, lane, box)
+        yield from _flags(canvas, lane, box, pinned)
         return
     for mark in lane.marks:
         if mark.kind in ("raised", "event", "cut off", "request"):
@@ -130,17 +140,18 @@ def _density(canvas: Canvas, lane: Lane, density: Density, box: Box) -> Iterator
     )
 
 
-def _flags(canvas: Canvas, lane: Lane, box: Box) -> Iterator[str]:
+def _flags(canvas: Canvas, lane: Lane, box: Box, pinned: Collection[float]) -> Iterator[str]:
     """Signals, with their names where these have room."""
     last = float("-inf")
     for mark in lane.marks:
         x = canvas.x(mark.at)
         named = x - last >= _APART
-        last = x if named else last
-        yield _flag(canvas, mark, box, named=named)
+        if named:
+            last = x + _LETTER * max(0, len(mark.label) - len("SIGTERM"))
+        yield _flag(canvas, mark, box, named=named, pinned=mark.at in pinned)
 
 
-def _flag(canvas: Canvas, mark: Mark, box: Box, *, named: bool) -> str:
+def _flag(canvas: Canvas, mark: Mark, box: Box, *, named: bool, pinned: bool) -> str:
     bad = " bad" if mark.bad else ""
     at_left = canvas.x(mark.at) > RIGHT - 1.5 * _APART
     stick = f"M0 {number(box.top)}V{number(box.bottom)}"
@@ -151,7 +162,7 @@ def _flag(canvas: Canvas, mark: Mark, box: Box, *, named: bool) -> str:
         shape += element(
             "text",
             text(f"{mark.label} {stamp(mark.at)}"),
-            x=-8 if at_left else 8,
+            x=(-28 if pinned else -8) if at_left else 8,  # a pin is at the left of its mark
             y=box.middle,
             text_anchor="end" if at_left else None,
             class_=f"strong{bad}",

@@ -350,9 +350,11 @@ def _summarize_passes(reporter: pytest.TerminalReporter) -> None:
         return
     from pytest_gracekill import passes  # noqa: PLC0415 - for tests with trials
 
-    reporter.ensure_newline()  # with -v the line of the last test is still open
-    reporter.section("gracekill: what tests that passed have left open")
-    for line in passes.summary(passed):
+    lines = passes.summary(passed)
+    if lines:
+        reporter.ensure_newline()  # with -v the line of the last test is still open
+        reporter.section("gracekill: what tests that passed have left open")
+    for line in lines:
         reporter.write_line(line)
 
 

@@ -68,6 +68,13 @@ def test_it_is_not_told_to_who_asks_for_less(run_pytest: RunPytest) -> None:
         assert "10 s promised" not in text
 
 
+def test_nothing_is_told_where_everything_was_judged(run_pytest: RunPytest) -> None:
+    source = "def test_all(gracekill): gracekill(flush_time=0.05, flags=1).check()"
+    text = run_pytest(source, "-rP").stdout.str()
+    assert "gracekill: ok" in text
+    assert "left open" not in text
+
+
 def stops(popen: object) -> None:
     popen.terminate()  # type: ignore[attr-defined] # a Popen
     popen.wait()  # type: ignore[attr-defined] # as above

@@ -145,6 +145,7 @@ _ATTRIBUTES = {
         "`.pid_file`: where it writes its pid, as QEMU does with `-pidfile`",
         "`.mark`: the FIFO that every process of this fake holds open",
         "`.qmp`: the path of the QMP socket; `None` without the knob `qmp`",
+        "`.end_seen`: whether this handle has seen the VM's end, so that a trial expects it",
     ),
     "RealQemu": (
         "everything of a `FakeQemu`",

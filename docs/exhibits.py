@@ -92,6 +92,25 @@ EXHIBITS = {
         " is asked to stop.",
         "popen_wait",
     ),
+    "NEVER ASKED": _flaw(
+        "dead_pid",
+        "Send the request to the VM itself: keep the `Popen`, or the pid that the start of the VM"
+        " returned, and read what the kernel answers. `ProcessLookupError` from the first signal"
+        " means that this process has ended, and it says nothing of the VM where it is another"
+        " process. A longer grace does not help a VM that never got a request.",
+        "popen_wait",
+        beside="data",
+    ),
+    "UNHEARD": _flaw(
+        "signal_to_stopped",
+        "The request has reached the VM and has no effect, so a longer grace does not help. The"
+        " evidence gives the reason, and the remedy depends on it. A stopped process gets SIGCONT"
+        " after the SIGTERM: it resumes with the signal pending, and handles it first. A blocked or"
+        " ignored signal was inherited from the process that started the VM: reset it there"
+        " (`restore_signals` of `subprocess` resets no SIGTERM). A paused guest does not see the"
+        " power button: send QMP `cont` before it, or QMP `quit` in its place.",
+        "signal_to_resumed",
+    ),
     "NEVER KILLED": _flaw(
         "escalation_missing",
         "A VM that ignores SIGTERM goes on for ever, unless SIGKILL follows where it was promised:"
@@ -139,6 +158,22 @@ EXHIBITS = {
         " return`, around the look and around the first signal as well, since the VM may end by"
         " itself at any time.",
         "pid_poll",
+    ),
+    "GAVE UP": _flaw(
+        "gave_up",
+        "The test says by `survive=5.0` that a VM may take 5 seconds, and the routine reports a"
+        " failure after 0.3. The VM then ends by itself in time: the caller has handled an error"
+        " that there was not, and may have cleaned up under a VM that still wrote. Wait as long as"
+        " you promise, and report a failure after that.",
+        "gives_the_time",
+    ),
+    "RESTARTED": _flaw(
+        "supervisor_not_told",
+        "Something supervises the VM and takes its end for a crash. Stop the VM through its"
+        " supervisor (`systemctl stop`, `supervisorctl stop`, the API of the manager), or disable"
+        " the restart before the VM is stopped. The evidence names the process that started the VM"
+        " again, and when.",
+        "supervisor_told",
     ),
     "EARLY": _flaw(
         "no_verify_after_kill",

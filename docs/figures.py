@@ -49,6 +49,7 @@ _MASKS = (
     # pids, and lines of our own code
     (r"\bpid \d+\b", "pid <pid>"),
     (r"\bhelper \d+\b", "helper <pid>"),
+    (r"\bto \d+ \(", "to <pid> ("),
     (r"\.py:\d+ in \b", ".py:<line> in "),
 )
 

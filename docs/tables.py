@@ -8,7 +8,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 import pytest_gracekill
-from docs import agreement, cases, exhibits, flaws, real_libvirt, timelines, todays_tools
+from docs import (
+    agreement,
+    cases,
+    exhibits,
+    flaws,
+    outcomes,
+    real_libvirt,
+    timelines,
+    todays_tools,
+)
 from docs.docstrings import described, markdown, shown
 from pytest_gracekill import settings, verdicts
 from pytest_gracekill.arguments import DEFAULTS
@@ -52,6 +61,15 @@ ARGUMENTS = {
     " was let go",
     "succeeded": "a callable that is handed what the routine returned and says, by `True` or"
     " `False`, whether that claims success",
+    "returns": 'what success says: `"gone"`, the VM has ended; `"requested"`, its stop has been'
+    " requested, and the request may come after the return: EARLY is not judged, and a VM that"
+    " outlives `survive` is LEAKED",
+    "raises": "an exception class, or a tuple of them, by which the routine reports a forced stop,"
+    " as its API promises: success where the VM is dead by the routine's SIGKILL, elsewhere a"
+    " failure like any other",
+    "settle": "seconds, up to 60, for which the trial waits after a success that was reported while"
+    " the VM lives and no request has reached it, and in which a VM that is started again is"
+    " RESTARTED; the wait ends at the first request",
 }
 
 #: What each word says, by verdict.
@@ -208,6 +226,8 @@ REGIONS: dict[str, Callable[[], str]] = {
     "knobs": knobs,
     "real-knobs": knobs_of_real,
     "verdicts": judged,
+    "outcomes": outcomes.table,
+    "outcome-reasons": outcomes.reasons,
     "policies": policies,
     "api": api,
     "cases": cases.table,

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import FrameType
 
+    from pytest_gracekill.arguments import Returns
     from pytest_gracekill.child.handle import FakeQemu
     from pytest_gracekill.child.real_managed import RealChild
     from pytest_gracekill.child.real_qemu import RealQemu
@@ -58,8 +59,8 @@ LOOKS = pytest.StashKey[Looks]()
 
 MARKER_HELP = (
     "gracekill(*, flags, policy, force, survive, slack, stall_limit, contenders, contend,"
-    " locks, at, lookup, callers, succeeded, budget, lock_order, **knobs): defaults for the trials"
-    " of this test; knobs are those of fake_qemu, such as flush_time=2.4"
+    " locks, at, lookup, callers, succeeded, returns, raises, settle, budget, lock_order, **knobs):"
+    " defaults for the trials of this test; knobs are those of fake_qemu, such as flush_time=2.4"
 )
 
 
@@ -98,6 +99,9 @@ class Judge(Protocol):
         lookup: str = ...,
         callers: int = ...,
         succeeded: Callable[[object], bool] | None = ...,
+        returns: Returns = ...,
+        raises: type[Exception] | tuple[type[Exception], ...] = ...,
+        settle: float = ...,
         budget: float | None = ...,
         lock_order: str = ...,
         **knobs: object,
@@ -291,8 +295,8 @@ def gracekill(
     ``report = gracekill(flush_time=2.4, flags=KillFlags.FORCE)`` runs ``kill_routine`` (or the
     routine that is handed in first) once; ``report.check()`` fails with a table of what was lost,
     why, and what to change. Arguments: routine, vm, flags, policy, force, survive, slack,
-    stall_limit, contenders, contend, locks, at, lookup, callers, succeeded, budget, lock_order, and
-    every knob of ``fake_qemu``.
+    stall_limit, contenders, contend, locks, at, lookup, callers, succeeded, returns, raises,
+    settle, budget, lock_order, and every knob of ``fake_qemu``.
     """
     _needs_linux()
     from pytest_gracekill import lab, trial  # noqa: PLC0415 - loaded when it is used

@@ -12,8 +12,8 @@ import time
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
-from cells import CELLS, REPORTS, STATES
 
+from docs.outcomes import CELLS, REPORTS, STATES
 from pytest_gracekill import Child, Domain, Driver, External
 
 if TYPE_CHECKING:

@@ -1,11 +1,15 @@
-"""What a call reports, against the state that the VM is in then: the right words of each cell.
+"""The right words for each report of a call in each state of the VM at that moment, with reasons.
 
 docs/trial.md shows this table, and test_every_cell.py runs every cell with every kind of routine.
 """
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import dataclass
+
+#: Columns of a list in a page.
+_WIDTH = 110
 
 #: What a routine reports, by a short name, as people read it.
 REPORTS = {
@@ -44,13 +48,13 @@ def _cell(words: str, why: str) -> Cell:
     return Cell(words=frozenset(filter(None, words.split(", "))), why=why)
 
 
-_TRUE = _cell("", "that is true")
-_DEAD = "the VM is gone, which is what was asked for, and the routine could know it"
-_TRUTHFUL = _cell("", "the VM runs: a truthful failure")
-_UNASKED = _cell("NEVER ASKED", "a failure is no excuse where nothing was tried")
-_LEAKED = "success was reported, and the VM runs on"
-_CANCELLED = _cell("", "a cancelled call claims nothing, and the VM is gone or on its way")
-_RESTARTED = "whatever is reported, the VM runs again"
+_TRUE = _cell("", "the report is true")
+_DEAD = "the VM has ended, as was requested, and the routine could know it"
+_TRUTHFUL = _cell("", "the VM still runs, so the failure is true")
+_UNASKED = _cell("NEVER ASKED", "no request was made, so the failure is the routine's own")
+_LEAKED = "success was reported, and the VM goes on running"
+_CANCELLED = _cell("", "a cancelled call claims nothing, and the VM has ended or will end")
+_RESTARTED = "the VM runs again, whatever was reported"
 
 
 def _row(state: str, *cells: Cell) -> dict[tuple[str, str], Cell]:
@@ -69,13 +73,19 @@ CELLS: dict[tuple[str, str], Cell] = {
         _TRUE,
         _cell("", "the last look may have been before the end"),
         _cell("", "the wait may have run out just before the end"),
-        _cell("RAISED", "nothing but the passing of time excuses a failure after the end"),
-        _cell("RAISED", "nothing but the passing of time excuses a failure after the end"),
+        _cell(
+            "RAISED",
+            "only a wait that runs out can miss the end, and this exception says nothing of time",
+        ),
+        _cell(
+            "RAISED",
+            "only a wait that runs out can miss the end, and this exception says nothing of time",
+        ),
         _CANCELLED,
     ),
     **_row(
         "flushing",
-        _cell("EARLY", "the VM still owned its disk when success was reported"),
+        _cell("EARLY", "the VM still wrote to its disk when success was reported"),
         *[_TRUTHFUL] * 4,
         _CANCELLED,
     ),
@@ -83,13 +93,13 @@ CELLS: dict[tuple[str, str], Cell] = {
         "lives on",
         _cell("LEAKED", _LEAKED),
         *[_TRUTHFUL] * 4,
-        _cell("LEAKED", "nobody is left who would end the VM"),
+        _cell("LEAKED", "after the cancellation nothing ends the VM"),
     ),
     **_row(
         "never asked",
         _cell("LEAKED, NEVER ASKED", _LEAKED),
         *[_UNASKED] * 4,
-        _cell("LEAKED", "nobody is left who would end the VM"),
+        _cell("LEAKED", "after the cancellation nothing ends the VM"),
     ),
     **_row(
         "restarted",
@@ -109,3 +119,22 @@ def table() -> str:
         words = [", ".join(sorted(CELLS[report, state].words)) or "ok" for state in STATES]
         rows.append(f"| {shown} | {' | '.join(words)} |")
     return "\n".join(rows)
+
+
+def reasons() -> str:
+    """The reason for each cell of the table, as a Markdown list without repetitions."""
+    found = dict.fromkeys((", ".join(sorted(cell.words)), cell.why) for cell in CELLS.values())
+    by_words: dict[str, list[str]] = {}
+    for words, why in found:
+        by_words.setdefault(words or "ok", []).append(why)
+    lines = [
+        textwrap.fill(
+            f"- {words}: {'; or '.join(whys)}.",
+            _WIDTH,
+            subsequent_indent="  ",
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        for words, whys in by_words.items()
+    ]
+    return "\n".join(lines)

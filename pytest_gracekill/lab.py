@@ -37,6 +37,7 @@ from pytest_gracekill.verdicts.evidence import SHORT_NS, Caller, Evidence
 from pytest_gracekill.verdicts.progress import longest
 from pytest_gracekill.verdicts.requests import SIGKILL, requests_of, sigkill_sent
 from pytest_gracekill.witness import signal_audit
+from pytest_gracekill.witness.sites import line_of
 from pytest_gracekill.witness.watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -175,7 +176,7 @@ class _Trial:
             # what has ended the trial is what is told
             error.add_note(
                 f"the clean-up of the adapter {self.plan.routine.name} failed, too:"
-                f" {error_text(another)}"
+                f" {error_text(another)}{line_of(another)}"
             )
 
     def _step(self, name: str, seconds: float, step: Callable[[], object]) -> None:
@@ -252,6 +253,7 @@ class _Trial:
         if who.unstarted is not None and starters:
             who.unstarted.wait_restarted(plan.settle)
         who.quiesce()
+        suspects = who.suspects(self._session.wardens)
         self._undisturbed = not (cut or ended_by_trial)
         if who.unstarted is not None and not cut:
             who.unstarted.check_started_once(plan.routine, called=True)
@@ -263,6 +265,7 @@ class _Trial:
         exit_ = who.vm.exit
         who.note_evidence(ended_by_trial=ended_by_trial)
         asked = requests_of(journal)
+        audit = who.vm.disk.audit(journal)
         self.notes = tuple(self._notes(first.called_ns))
         return Evidence(
             knobs=who.vm.knobs,
@@ -282,11 +285,13 @@ class _Trial:
             alive_at_return=first.alive,
             ended_at_return=first.ended,
             knew_the_end=first.knew,
-            death_expected=who.death_expected,
+            death_expected=who.expects_death(journal, suspects),
             pending=tuple(who.pending),
             restarts=who.restarts(),
             ended_by_trial=ended_by_trial,
-            audit=who.vm.disk.audit(journal),
+            audit=audit,
+            suspects=suspects,
+            damage=tuple(who.damage(audit, suspects)),
             holds=(
                 *who.history.long_holds(SHORT_NS, always=first.actor),
                 *who.untraced_holds(

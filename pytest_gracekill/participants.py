@@ -20,11 +20,12 @@ from pytest_gracekill.child.handle import spawn
 from pytest_gracekill.child.lineage import Lineage
 from pytest_gracekill.child.reception import reception, why_unheard
 from pytest_gracekill.child.unstarted import Unstarted
+from pytest_gracekill.data.disturbances import Disturbance, StartedProcess, Suspects
 from pytest_gracekill.data.requests import PendingSignal, Start
 from pytest_gracekill.driving import Driving
 from pytest_gracekill.routine.adapt import form_of, name_of
 from pytest_gracekill.verdicts.evidence import SHORTEST_WAIT, TOLERANCE, ActsSeen, LockState
-from pytest_gracekill.verdicts.requests import STOP_SIGNALS
+from pytest_gracekill.verdicts.requests import STOP_SIGNALS, requests_of
 from pytest_gracekill.witness.adopted import adopted
 from pytest_gracekill.witness.contenders import Contender, allowance, stop_all
 from pytest_gracekill.witness.event_loop import PULSE, LoopContender, pulse
@@ -32,15 +33,19 @@ from pytest_gracekill.witness.history import History
 from pytest_gracekill.witness.leftovers import Held, Leftovers, Orphan, look
 from pytest_gracekill.witness.lock_table import printed_at_timeout
 from pytest_gracekill.witness.locks import LockTracer, TracedLock
+from pytest_gracekill.witness.oom import OomKills
 from pytest_gracekill.witness.recipients import Known, pid_of
 from pytest_gracekill.witness.signals import SignalRecorder
 from pytest_gracekill.witness.standstill import StandstillWitness
+from pytest_gracekill.witness.starts import StartWitness, helpers_of_multiprocessing
 from pytest_gracekill.witness.untraced import UntracedWatch
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Iterator
+    from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 
+    from pytest_gracekill.child.disk import Audit
     from pytest_gracekill.child.handle import FakeQemu
+    from pytest_gracekill.child.journal import Entry
     from pytest_gracekill.choreography import Choreography
     from pytest_gracekill.data.requests import Unheard
     from pytest_gracekill.trial import Plan
@@ -83,6 +88,8 @@ class Participants:
         self._kind = plan.routine.kind
         self._vm: FakeQemu | None = plan.vm
         self._lineage = Lineage()
+        self._oom = OomKills()
+        self.starts = StartWitness(lambda: threading.get_ident() in self.recorder.exempt)
         if plan.routine.starts_the_vm:
             self.unstarted = Unstarted(plan.knobs, plan.directory)
             stack.callback(self.unstarted.close)
@@ -94,6 +101,9 @@ class Participants:
             stack.callback(self._vm.close)
         folder = plan.directory if plan.vm is None else plan.vm.dir
         self.recorder = stack.enter_context(SignalRecorder(self._whose, self.history, folder))
+        stack.enter_context(self.starts.watching())
+        if self.unstarted is not None:
+            self.standstills.ticks.append(self.starts.tick)
         if self._kind == "driver" or plan.locks:
             self.tracer = LockTracer(self.history)
             self.untraced = UntracedWatch(self.tracer)
@@ -218,6 +228,78 @@ class Participants:
             pid not in own and not (vm is not None and vm.attends(pid))
             for pid in self._lineage.living()
         )
+
+    def suspects(self, wardens: Collection[int]) -> Suspects:
+        """Who could have sent a signal that nobody saw being sent.
+
+        :param wardens: as of `starters_live`.
+        """
+        program, started_ns = None, None
+        managers: list[StartedProcess] = []
+        if self.unstarted is not None and self.unstarted.starts:
+            first = self.unstarted.starts[0]
+            program = str(self.unstarted.prepared.program)
+            if first.parent in {os.getpid(), *helpers_of_multiprocessing()}:
+                started_ns = first.at_ns
+            else:
+                managers.append(StartedProcess(at_ns=first.at_ns, text=first.by))
+        elif self.vm.started_by is not None:
+            managers.append(StartedProcess(at_ns=None, text=self.vm.started_by))
+        processes = (*managers, *self.starts.others(program, started_ns, self._not_the_routines))
+        return Suspects(
+            processes=processes or self._living(wardens),
+            thread=self.starts.thread_of_vm(program, started_ns),
+            oom_kills=self._oom.since(),
+        )
+
+    @property
+    def _not_the_routines(self) -> frozenset[str]:
+        """The names of the threads that are no part of the routine, nor of its adapter."""
+        return self.acts.actors | {contender.actor for contender in self.contenders}
+
+    def _living(self, wardens: Collection[int]) -> tuple[StartedProcess, ...]:
+        """What was started in a way that raises no event, such as by C code, and lives."""
+        if self.vm.exit is None or self.vm.exit.signal is None or self.contenders:
+            return ()  # nobody asks, or a contender may have done it
+        own = {*wardens, *helpers_of_multiprocessing(), self.vm.pid}
+        return tuple(
+            StartedProcess(at_ns=None, text=f"pid {pid}")
+            for pid in self._lineage.children()
+            if pid not in own and not self.vm.attends(pid) and not self.vm.is_part(pid)
+        )
+
+    def damage(self, audit: Audit, suspects: Suspects) -> Iterator[Disturbance]:
+        """What others have done to the VM's journal, to the fake itself, and to its helpers."""
+        if audit.damaged is not None and self.vm.journal.last("start") is None:
+            yield Disturbance(what="journal", by="outside", text=audit.damaged)
+        if (fault := self.vm.fault) is not None:
+            yield Disturbance(what="fault", by="outside", text=fault)
+        lost = self.vm.infrastructure_lost
+        if lost is not None and not suspects.processes and not self._signalled_infrastructure():
+            text = f"{lost}, and nobody of the trial has signalled it"
+            yield Disturbance(what="process", by="outside", text=text)
+
+    def _signalled_infrastructure(self) -> bool:
+        """Whether the routine has sent a signal to the VM's wrapper, or to a group."""
+        pid = self.vm.infrastructure_pid
+        return any(
+            s.signum and not s.refused and (s.pid == pid or s.to in ("wrapper", "group"))
+            for s in self.recorder.sent
+        )
+
+    def expects_death(self, journal: Sequence[Entry], suspects: Suspects) -> bool:
+        """Whether the test itself has ended a VM that was dead before the call.
+
+        It had seen the end of one that it hands in, or its adapter has made an end of it.
+        """
+        if self.death_expected or self.unstarted is None:
+            return self.death_expected
+        ended = self.vm.gone_at
+        by_signal = any(s.reached_vm and s.signum for s in self.recorder.sent)
+        by_process = ended is not None and any(
+            process.at_ns is None or process.at_ns < ended * 1e9 for process in suspects.processes
+        )
+        return by_signal or by_process or bool(requests_of(journal))
 
     def restarts(self) -> tuple[Start, ...]:
         """The starts of the VM after its end."""

@@ -16,6 +16,7 @@ from pytest_gracekill.routine.adapt import name_of
 from pytest_gracekill.routine.flags import KillFlags
 from pytest_gracekill.routine.policy import KillPolicy
 from pytest_gracekill.verdicts.evidence import TOLERANCE, Promise
+from pytest_gracekill.witness.sites import line_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -109,7 +110,7 @@ def _answer(succeeded: Callable[[object], bool], result: object) -> bool:
         if passes_through(error):
             raise
         raise UsageError(
-            f"succeeded={name} raised {error_text(error)}, asked about the result"
+            f"succeeded={name} raised {error_text(error)}{line_of(error)}, asked about the result"
             f" {text_of(result)}; True or False is needed",
             source="the call",
         ) from error

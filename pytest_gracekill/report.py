@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_gracekill.child.disk import Audit
+    from pytest_gracekill.data.disturbances import Cause
     from pytest_gracekill.judgement import Judgement
     from pytest_gracekill.witness.history import History
 
@@ -56,7 +57,8 @@ class Verdict:
     ``word`` is ``"ok"``, ``"unknown"`` or the (first) word of what is broken; ``also`` holds
     further broken words of the same verdict. ``summary`` is what the headline adds behind the word,
     ``advice`` what to change, ``detail`` further lines of evidence (stacks, chains). ``moments``:
-    where in the history the broken words can be seen.
+    where in the history the broken words can be seen. ``cause``: who made an ``unknown`` one so,
+    the machine or somebody outside of the trial; empty where that is neither.
     """
 
     name: str
@@ -68,6 +70,7 @@ class Verdict:
     advice: str = ""
     detail: tuple[str, ...] = ()
     moments: tuple[Moment, ...] = ()
+    cause: Cause = ""
 
     def __post_init__(self) -> None:
         # whatever a text was made of, a terminal and an XML file can hold it
@@ -98,6 +101,22 @@ class NotJudged:
         return f"{self.name}: not judged ({self.reason})"
 
 
+#: What a typo in a routine raises, and what it does not mean to report.
+_MISTAKES = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    NameError,
+    NotImplementedError,
+    RecursionError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
     """One call of the routine: what it returned or raised, and how long it took, in seconds.
@@ -116,9 +135,18 @@ class Call:
         if self.success is None:
             return f"cut off after {self.elapsed:.3f} s"
         if self.error is not None:
-            return f"raised {error_text(self.error)}"
+            return f"raised {error_text(self.error)}{self._mistake}"
         unread = f" ({self.unread})" if self.unread else ""
         return f"returned {text_of(self.result)}{unread}"
+
+    @property
+    def _mistake(self) -> str:
+        """The line that raised, where it is more likely a mistake than a report of failure."""
+        if not isinstance(self.error, _MISTAKES):
+            return ""
+        from pytest_gracekill.witness.sites import line_of  # noqa: PLC0415 - few calls need it
+
+        return line_of(self.error)
 
 
 class Report:

@@ -37,6 +37,9 @@ class Audit:
     problem: str | None = None
     #: What another process than the VM has done to the disk or its journal; None if nothing was.
     damaged: str | None = None
+    #: Acknowledged blocks that the VM never wrote, by its journal: lost, whatever became of the
+    #: disk. The first of them is left out: the VM may have been killed before it had journalled it.
+    unwritten: list[int] = field(default_factory=list)
     dirty: bool = False  # the dirty byte, as qcow2's: the image was not closed in order
 
     @property
@@ -181,7 +184,18 @@ def _open(path: Path) -> BinaryIO:
 
 def _all_lost(promised: _Promises, why: str) -> Audit:
     acknowledged = sorted(promised.acknowledged)
-    return Audit(acknowledged=acknowledged, lost=acknowledged, problem=why, damaged=why)
+    return Audit(
+        acknowledged=acknowledged,
+        lost=acknowledged,
+        problem=why,
+        damaged=why,
+        unwritten=_unwritten(promised),
+    )
+
+
+def _unwritten(promised: _Promises) -> list[int]:
+    blocks = sorted(promised.acknowledged)
+    return [b for b in blocks if promised.written.get(b, 0) < promised.acknowledged[b]][1:]
 
 
 def _compare(file: BinaryIO, promised: _Promises, path: Path) -> Audit:
@@ -219,6 +233,7 @@ def _compare(file: BinaryIO, promised: _Promises, path: Path) -> Audit:
         phantom=found["phantom"],
         problem=problem,
         damaged=problem,
+        unwritten=_unwritten(promised),
         dirty=dirty != b"\0",
     )
 

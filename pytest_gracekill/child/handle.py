@@ -43,6 +43,8 @@ class FakeQemu:
     knob_names = frozenset(field.name for field in dataclasses.fields(Knobs))
     #: The topologies in which it is our own child, or a child of that.
     own_child: tuple[str, ...] = ("child", "wrapped", "leaderless")
+    #: The process that has started it, where that is a manager's and not ours; else None.
+    started_by: str | None = None
 
     def __init__(
         self,
@@ -135,6 +137,12 @@ class FakeQemu:
             if process is not None and process.pid != self.pid:
                 self._lost = loss(process, self._first_pidfd, self.knobs.topology, self.journal)
         return self._lost
+
+    @property
+    def infrastructure_pid(self) -> int | None:
+        """The pid of wrapper, reaper or subreaper; None where the VM has none."""
+        process = self._process
+        return None if process is None or process.pid == self.pid else process.pid
 
     @property
     def gone_at(self) -> float | None:

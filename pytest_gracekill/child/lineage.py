@@ -64,6 +64,28 @@ class Lineage:
             ):
                 yield int(name)
 
+    def children(self) -> Iterator[int]:
+        """The living processes that this one has started since then, and what those have started.
+
+        Not those of a process that was there before.
+        """
+        for name in os.listdir("/proc"):  # noqa: PTH208  # names are enough
+            if name.isdecimal() and self._is_child(int(name)):
+                yield int(name)
+
+    def _is_child(self, pid: int) -> bool:
+        try:
+            while pid > 1 and not self.was_there(pid):
+                fields = stat_fields(pid)
+                if fields[0] in ("Z", "X"):
+                    return False
+                pid = int(fields[_PPID])
+                if pid == self.owner:
+                    return True
+        except OSError:
+            pass  # it has ended, or one on the way has
+        return False
+
     def _descends(self, pid: int) -> bool:
         ours = {self.owner, os.getpid()}
         while (parent := int(stat_fields(pid)[_PPID])) > 1:

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING
 from pytest_gracekill import clock
 from pytest_gracekill.errors import StartError, UsageError
 
+from . import mark as marks
 from . import programfile, real_image, real_launch, real_programs
 from .journal import Journal
 from .launch import (
@@ -165,7 +166,7 @@ class _Managed:
         real_launch.slow_down(self._knobs, server)
         record.ready()
         monitor.watch()
-        return RealQemu(
+        vm = RealQemu(
             real_launch.Started(
                 launched=Launched(
                     prepared=prepared, popen=None, pid=pid, pidfd=pidfd, first_pidfd=-1, heard=b""
@@ -178,6 +179,9 @@ class _Managed:
                 version=real_launch.version_of(greeting),
             )
         )
+        parent, name = marks.parent_of(pid)
+        vm.started_by = None if parent == os.getpid() else name
+        return vm
 
     def _child(self, prepared: Prepared) -> RealChild:
         """Write the program that becomes QEMU."""

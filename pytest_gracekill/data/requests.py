@@ -53,13 +53,30 @@ class Request:
         return self.name
 
 
+#: Who sent a deadly signal: ``recorded``, the recorder saw it being sent. Of one that nobody saw:
+#: ``routine``, a process that the routine or its adapter had started; ``thread``, the kernel, since
+#: the thread that forked the VM had ended (PR_SET_PDEATHSIG); ``oom``, the kernel, for its memory;
+#: ``outside``, nobody of the trial.
+Sender = Literal["recorded", "routine", "thread", "oom", "outside"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deadly:
-    """The signal that ended the VM. ``seen``: the recorder saw it being sent."""
+    """The signal that ended the VM, and who sent it."""
 
     at_ns: int
     signum: int
-    seen: bool
+    sender: Sender
+
+    @property
+    def seen(self) -> bool:
+        """Whether the recorder saw it being sent."""
+        return self.sender == "recorded"
+
+    @property
+    def by_routine(self) -> bool:
+        """Whether the routine is to answer for it."""
+        return self.sender in ("recorded", "routine", "thread")
 
     def __str__(self) -> str:
         return signal_name(self.signum)

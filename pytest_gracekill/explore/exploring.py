@@ -142,6 +142,8 @@ def _exploration(
     )
     if not limit and not failures and (unjudged := scenario.unjudged()):
         limit = f"not judged in any schedule: {unjudged}"
+    if limit and not failures and (raised := scenario.raised()):
+        limit = f"{limit}; {raised}"
     status = "failed" if failures else "incomplete" if limit else "exhausted"
     return Findings(
         status=cast("Status", status),

@@ -12,7 +12,7 @@ from pytest_gracekill.explore.stuck import deadlock_in
 from pytest_gracekill.judgement import Judgement
 from pytest_gracekill.legible import error_text
 from pytest_gracekill.promises import claims_success, promise_of, unread
-from pytest_gracekill.report import Call, NotJudged, Verdict
+from pytest_gracekill.report import Call, Verdict
 from pytest_gracekill.verdicts import JUDGES, deadlock, judge
 from pytest_gracekill.verdicts.evidence import (
     SHORT_NS,
@@ -86,10 +86,8 @@ def judged(plan: Plan, stage: Stage, budget: float) -> Judgement:
     found = deadlock_in(stage.run, benign=_benign(stage))
     evidence = _evidence(plan, stage, budget, found)
     if found is not None:
-        verdict = deadlock.judge(evidence)
-        assert not isinstance(verdict, NotJudged)
         reason = "the schedule ends in a deadlock"
-        verdicts = {"deadlock": verdict}
+        verdicts = {"deadlock": deadlock.dead_end(evidence, found)}
         not_judged = {name: reason for name in JUDGES if name != "deadlock"}
     else:
         verdicts, not_judged = judge(evidence)

@@ -14,8 +14,10 @@ from pytest_gracekill.explore.judging import judged, signature
 from pytest_gracekill.explore.run import as_ns
 from pytest_gracekill.explore.stage import Stage
 from pytest_gracekill.explore.stuck import raise_not_simulated
+from pytest_gracekill.legible import error_text
 from pytest_gracekill.promises import budget_of
 from pytest_gracekill.routine.adapt import name_of
+from pytest_gracekill.witness.sites import line_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,6 +40,8 @@ class KillScenario:
         self._known: dict[object, Words] = {}
         self._seen_ok: set[str] = set()
         self._seen_unknown: dict[str, str] = {}
+        # what calls of the routine have raised, by its text
+        self._raised: dict[str, BaseException] = {}
         self._stage: Stage | None = None
         self.budget = budget_of(plan)
         beside = (*contenders, *map(name_of, plan.contend))
@@ -71,6 +75,9 @@ class KillScenario:
         raise_not_simulated(stage.run.tasks, [called.error for called in stage.calls])
         _let_end(stage)
         key = signature(stage)
+        for called in stage.calls:
+            if called.error is not None:
+                self._raised.setdefault(error_text(called.error), called.error)
         known = self._known.get(key)
         if known is None:
             report = judged(self._plan, stage, self.budget)
@@ -92,6 +99,11 @@ class KillScenario:
             f"{name}: {why}"
             for name, why in self._seen_unknown.items()
             if name not in self._seen_ok
+        )
+
+    def raised(self) -> str:
+        return "; ".join(
+            f"the routine raised {text}{line_of(error)}" for text, error in self._raised.items()
         )
 
     def report(self, run: Run) -> Judgement:

@@ -384,13 +384,14 @@ class Run:
         False when its deadline has come and it is not ready. What follows, up to the next
         announcement, is the operation. ``reads``: it only looks at what ``mask`` stands for.
         """
+        if task is self._main:
+            # also the check, which comes when every other task has been made to end
+            return self._perform_alone(task, kind, what, ready, deadline)
         if self.abandoning:
             self._tries += 1
             if self._tries > _LAST_TRIES:
                 self._give_up()
             raise Abandoned
-        if task is self._main:
-            return self._perform_alone(task, kind, what, ready, deadline)
         # what its last operation has touched is known only now
         self.last = task.mask, task.reads, task.timed
         task.kind = kind

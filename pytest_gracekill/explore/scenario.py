@@ -33,5 +33,8 @@ class Scenario(Protocol):
     def report(self, run: Run) -> Judgement:
         """The same as a report, of a run that was recorded."""
 
+    def raised(self) -> str:
+        """What the routine has raised in any schedule, with its line; empty: nothing."""
+
     def unjudged(self) -> str:
         """What no schedule has shown anything of; empty: nothing of that kind."""

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from pytest_gracekill.explore.tasks import Task
     from pytest_gracekill.witness.dead_end import AnyDeadlock
 
+#: The wait of a condition, whose notifier is what is missing.
+WAKES = "wakes up from"
+
 _HERE = str(Path(__file__).parent)
 
 
@@ -128,4 +131,5 @@ def _notifier_gone(run: Run, task: Task, standing: Standing) -> NotifierGone:
         ),
         ended=tuple(other.name for other in run.tasks if other not in run.left),
         at_ns=run.now,
+        doing="" if standing.kind == WAKES else f"{standing.kind} {standing.what}".strip(),
     )

@@ -55,10 +55,11 @@ class ThreadsScenario:
         self.scope = f"{counted(len(bodies), 'thread')}: {', '.join(self._names)}"
         self.identity = "\n".join((name_of(setup), *self._names))
         self._checked: BaseException | None = None
+        self._words: Words | None = None
 
     def prepare(self, run: Run) -> None:
         run.latest = START_NS + as_ns(LATEST)
-        self._checked = None
+        self._checked = self._words = None
         self._prepare_named(run)
         state = self._state = self._setup()
         check_made(state, "setup")
@@ -69,6 +70,12 @@ class ThreadsScenario:
             run.add(name, lambda body=body: body(state))  # type: ignore[misc] # bound now
 
     def words(self, run: Run) -> Words:
+        if self._words is None:
+            # once a schedule: the check may change the state, and needs the simulation
+            self._words = self._judge(run)
+        return self._words
+
+    def _judge(self, run: Run) -> Words:
         raise_not_simulated(run.tasks)
         if run.outcome == "stuck":
             return (("deadlock", "DEADLOCK"),)
@@ -90,6 +97,9 @@ class ThreadsScenario:
         assert self._check is not None
         if self._check(self._state) is False:
             raise AssertionError(f"{name_of(self._check)} returned False")
+
+    def raised(self) -> str:
+        return ""  # that is a failure
 
     def unjudged(self) -> str:
         return ""

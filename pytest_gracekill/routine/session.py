@@ -24,6 +24,7 @@ from pytest_gracekill.routine.external import External
 from pytest_gracekill.witness import event_loop
 from pytest_gracekill.witness.cut_off import CutOff
 from pytest_gracekill.witness.history import Frame
+from pytest_gracekill.witness.sites import line_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
@@ -106,7 +107,8 @@ class Session:
                 raise
             raise StartError(
                 f"the adapter {self.adapted.name} raised before its yield, where it starts the"
-                f" fake: {error_text(error)} (from {self.adapted.source})"
+                f" fake: {error_text(error)} (from {self.adapted.source});"
+                f" raised{line_of(error)}"
             ) from error
         if yielded is _ENDED:
             raise UsageError(
@@ -277,7 +279,8 @@ class Session:
                 raise
             raise StartError(
                 f"the status that {self.adapted.name} yields raised {error_text(error)};"
-                f" True (the VM runs) or False is needed (from {self.adapted.source})"
+                f" True (the VM runs) or False is needed (from {self.adapted.source});"
+                f" raised{line_of(error)}"
             ) from error
         if not isinstance(says, bool):
             raise UsageError(

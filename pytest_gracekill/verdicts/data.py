@@ -6,15 +6,18 @@ VM's own memory. It does not see power loss: what was written stays in the kerne
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pytest_gracekill.child.disk import ranges
 from pytest_gracekill.report import NotJudged, Verdict
+from pytest_gracekill.verdicts.disturbed import unknown
 from pytest_gracekill.verdicts.escalation import unheard_text
 from pytest_gracekill.verdicts.evidence import too_busy
-from pytest_gracekill.verdicts.requests import CURES, unheard
+from pytest_gracekill.verdicts.requests import CURES, deadly, unheard
 
 if TYPE_CHECKING:
+    from pytest_gracekill.data.disturbances import Cause
     from pytest_gracekill.verdicts.evidence import Evidence
 
 _WORDS = (
@@ -43,9 +46,11 @@ def judge(evidence: Evidence) -> Verdict | NotJudged:
         "phantom": audit.phantom,
     }
     found = [(word, damage[kind]) for kind, word in _WORDS if damage[kind]]
-    unknown = _unknown(evidence, damaged=bool(found))
-    if unknown is not None:
-        return Verdict(name="data", status="unknown", word="unknown", evidence=unknown)
+    if audit.damaged is not None:
+        found = _lost_all_the_same(evidence)
+    undecided = _undecided(evidence, found)
+    if undecided is not None:
+        return undecided
     if not found:
         return Verdict(
             name="data",
@@ -82,9 +87,34 @@ def _not_judged(evidence: Evidence) -> str | None:
     return None
 
 
-def _unknown(evidence: Evidence, *, damaged: bool) -> str | None:
-    if not damaged:
-        return evidence.audit.problem
+def _lost_all_the_same(evidence: Evidence) -> list[tuple[str, list[int]]]:
+    """What a VM that the routine killed cannot have written, on a disk that others have damaged."""
+    killed, unwritten = deadly(evidence), evidence.audit.unwritten
+    by_routine = killed is not None and killed.by_routine
+    return [("DATA LOST", unwritten)] if by_routine and unwritten else []
+
+
+def _undecided(evidence: Evidence, found: list[tuple[str, list[int]]]) -> Verdict | None:
+    """The verdict where nothing can be said of the routine; None where something can."""
+    audit, killed = evidence.audit, deadly(evidence)
+    by_routine = killed is not None and killed.by_routine
+    disturbed = unknown(evidence, "data", doubted=bool(found) and not by_routine)
+    if disturbed is not None:
+        at_hand = audit.damaged or (f"lost: {ranges(audit.lost)}" if audit.lost else "")
+        text = "; ".join(filter(None, (disturbed.evidence, at_hand)))
+        return replace(disturbed, evidence=text)
+    if not found:
+        problem = audit.damaged or audit.problem
+        return None if problem is None else _unknown(problem, "outside")
+    busy = _too_busy(evidence)
+    return None if busy is None else _unknown(busy, "machine")
+
+
+def _unknown(text: str, cause: Cause) -> Verdict:
+    return Verdict(name="data", status="unknown", word="unknown", evidence=text, cause=cause)
+
+
+def _too_busy(evidence: Evidence) -> str | None:
     frozen = any(s.signum in _FREEZES and s.reached_vm for s in evidence.signals)
     asked_again = evidence.knobs.on_second_term != "ignore" and len(evidence.requests) > 1
     if frozen or asked_again or unheard(evidence) is not None or not evidence.knobs.ends_by_itself:
@@ -101,6 +131,9 @@ def _evidence(evidence: Evidence, word: str, numbers: list[int]) -> str:
         "PHANTOM": "on disk, but never written so by the guest",
     }[word]
     text = f"blocks {ranges(numbers)} {what}"
+    killed = deadly(evidence)
+    if killed is not None and killed.sender == "thread":
+        text += f"; {killed} by PR_SET_PDEATHSIG: {evidence.suspects.thread}, had forked the VM"
     if evidence.audit.problem is not None:
         return f"{text}; {evidence.audit.problem}"
     last = evidence.last_durable

@@ -14,7 +14,32 @@ from pytest_gracekill.report import NotJudged, Verdict
 from pytest_gracekill.witness.wait_graph import ORDER
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pytest_gracekill.verdicts.evidence import Evidence
+    from pytest_gracekill.witness.dead_end import AnyDeadlock
+
+
+def dead_end(evidence: Evidence, found: AnyDeadlock) -> Verdict:
+    """The verdict on a schedule in which nobody can go on, whether there are locks or none."""
+    return Verdict(
+        name="deadlock",
+        status="broken",
+        word="DEADLOCK",
+        evidence=evidence.named(str(found)),
+        detail=tuple(evidence.named(found.describe()).splitlines()),
+        advice=_advice(evidence, (found,), order=False),
+    )
+
+
+def _advice(evidence: Evidence, deadlocks: Sequence[AnyDeadlock], *, order: bool) -> str:
+    """What to change; ``order``: the locks were taken in orders that make a cycle."""
+    advice = list(dict.fromkeys(found.advice for found in deadlocks))
+    if order and ORDER not in advice:
+        advice.append(ORDER)
+    if ORDER in advice and evidence.promise.takes_driver:
+        advice[advice.index(ORDER)] += ": unlock the domain first"
+    return "; ".join(advice)
 
 
 def judge(evidence: Evidence) -> Verdict | NotJudged:
@@ -37,11 +62,6 @@ def judge(evidence: Evidence) -> Verdict | NotJudged:
         texts += [f"lock-order cycle: {cycle}" for cycle in state.cycles[:1]]
         for cycle in state.cycles:
             detail += evidence.named(cycle.describe()).splitlines()
-    advice = list(dict.fromkeys(found.advice for found in state.deadlocks))
-    if state.cycles and ORDER not in advice:
-        advice.append(ORDER)
-    if ORDER in advice and evidence.promise.takes_driver:
-        advice[advice.index(ORDER)] += ": unlock the domain first"
     if words:
         return Verdict(
             name="deadlock",
@@ -50,7 +70,7 @@ def judge(evidence: Evidence) -> Verdict | NotJudged:
             also=tuple(words[1:]),
             evidence="; ".join(texts),
             detail=tuple(detail),
-            advice="; ".join(advice),
+            advice=_advice(evidence, state.deadlocks, order=bool(state.cycles)),
         )
     return Verdict(
         name="deadlock",

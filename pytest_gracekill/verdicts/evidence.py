@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from pytest_gracekill.data.disturbances import NO_SUSPECTS, Suspects
 from pytest_gracekill.verdicts.requests import deadly, requests
 from pytest_gracekill.witness.standstill import overlap
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from pytest_gracekill.child.handle import Exit
     from pytest_gracekill.child.journal import Entry
     from pytest_gracekill.child.knobs import Knobs
+    from pytest_gracekill.data.disturbances import Disturbance
     from pytest_gracekill.data.requests import PendingSignal, Request, Start
     from pytest_gracekill.report import Call
     from pytest_gracekill.witness.contenders import Stuck
@@ -219,6 +221,9 @@ class Evidence:
     death_expected: bool = True
     pending: tuple[PendingSignal, ...] = ()
     restarts: tuple[Start, ...] = ()
+    suspects: Suspects = NO_SUSPECTS
+    #: What was seen to be damaged or lost by others, beside the disk, of which the audit tells.
+    damage: tuple[Disturbance, ...] = ()
 
     @property
     def views(self) -> tuple[Evidence, ...]:
@@ -340,8 +345,8 @@ class Evidence:
 
     @property
     def dead_before(self) -> bool:
-        """The VM had ended before the routine was called: what became of it is not its doing."""
-        return self.exit_ns is not None and self.exit_ns < self.called_ns
+        """The VM had ended before the first call: what became of it is no caller's doing."""
+        return self.exit_ns is not None and self.exit_ns < self.origin
 
     @property
     def requests(self) -> tuple[Request, ...]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from pytest_gracekill.counted import counted
 from pytest_gracekill.report import NotJudged, Verdict
+from pytest_gracekill.verdicts.disturbed import unknown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,6 +48,9 @@ def judge(evidence: Evidence) -> Verdict | NotJudged:
         return Verdict(
             name="leftovers", status="ok", word="ok", evidence=f"{started} started, 0 alive"
         )
+    disturbed = unknown(evidence, "leftovers", doubted=True, before=_texts(found))
+    if disturbed is not None:
+        return disturbed
     words = [word for word, _, _ in found]
     return Verdict(
         name="leftovers",
@@ -56,6 +60,10 @@ def judge(evidence: Evidence) -> Verdict | NotJudged:
         evidence="; ".join(text for _, text, _ in found),
         advice="; ".join(advice for _, _, advice in found),
     )
+
+
+def _texts(found: list[Finding]) -> str:
+    return "".join(f"{text}; " for _, text, _ in found)
 
 
 def _orphans(seen: Leftovers) -> Iterator[Finding]:

@@ -8,11 +8,13 @@ exception, and by time.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pytest_gracekill.data.requests import signal_name
 from pytest_gracekill.report import NotJudged, Verdict
 from pytest_gracekill.verdicts.claims import attribute, means_timeout, was_cancelled
+from pytest_gracekill.verdicts.disturbed import certain, unknown
 from pytest_gracekill.verdicts.evidence import TOLERANCE
 from pytest_gracekill.verdicts.findings import folded
 from pytest_gracekill.verdicts.requests import SIGKILL
@@ -30,7 +32,7 @@ def judge(evidence: Evidence) -> Verdict | NotJudged:
 
 
 def _judge(evidence: Evidence) -> Verdict | NotJudged:
-    restarted = folded("outcome", (_restarted(evidence),))
+    restarted = folded("outcome", certain(evidence, "outcome", (_restarted(evidence),)))
     if evidence.hung:
         return restarted or NotJudged(
             name="outcome", reason="the routine was cut off: it claimed nothing"
@@ -40,36 +42,47 @@ def _judge(evidence: Evidence) -> Verdict | NotJudged:
             name="outcome", reason="the routine was in the deadlock that was broken up"
         )
     if evidence.call.unread and restarted is None:
-        return Verdict(
-            name="outcome",
-            status="unknown",
-            word="unknown",
-            evidence=f"{evidence.call}; {_fact(evidence)}",
-            advice="say by succeeded= how to read from the result whether it reports success",
+        return _unknown(
+            evidence,
+            _fact(evidence),
+            "say by succeeded= how to read from the result whether it reports success",
         )
-    broken = folded(
-        "outcome",
-        (
-            _claimed_success(evidence),
-            _claimed_failure(evidence),
-            _cancelled(evidence),
-            _claimed_signal(evidence),
-            _restarted(evidence),
-        ),
-        before=f"{evidence.call}; ",
+    if evidence.dead_before and not evidence.death_expected:
+        shown = _unknown(
+            evidence,
+            "the VM was dead before the call, and the test had not ended it: nothing shows what"
+            " the routine does",
+            "look at what has ended the VM; a test that ends it itself hands it in by vm=, and"
+            " waits for its end",
+        )
+        return replace(shown, cause="outside")
+    return _found(evidence)
+
+
+def _unknown(evidence: Evidence, why: str, advice: str) -> Verdict:
+    return Verdict(
+        name="outcome",
+        status="unknown",
+        word="unknown",
+        evidence=f"{evidence.call}; {why}",
+        advice=advice,
     )
+
+
+def _found(evidence: Evidence) -> Verdict:
+    found = (
+        _claimed_success(evidence),
+        _claimed_failure(evidence),
+        _cancelled(evidence),
+        _claimed_signal(evidence),
+        _restarted(evidence),
+    )
+    before = f"{evidence.call}; "
+    broken = folded("outcome", certain(evidence, "outcome", found), before=before)
     if broken is not None:
         return broken
-    if evidence.dead_before and not evidence.death_expected:
-        return Verdict(
-            name="outcome",
-            status="unknown",
-            word="unknown",
-            evidence=f"{evidence.call}; the VM was dead before the call, and the test had not ended"
-            " it: nothing shows what the routine does",
-            advice="look at what has ended the VM; a test that ends it itself hands it in by vm=",
-        )
-    return Verdict(
+    disturbed = unknown(evidence, "outcome", doubted=any(found), before=before)
+    return disturbed or Verdict(
         name="outcome", status="ok", word="ok", evidence=f"{evidence.call}; {_fact(evidence)}"
     )
 

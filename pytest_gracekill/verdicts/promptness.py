@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pytest_gracekill.report import NotJudged, Verdict
+from pytest_gracekill.verdicts.disturbed import unknown
 from pytest_gracekill.verdicts.views import worst
 
 #: Threads, or processes, that a report has room for.
@@ -58,6 +60,14 @@ def _where(evidence: Evidence) -> str:
 
 
 def _judge(evidence: Evidence) -> Verdict:
+    found = _found(evidence)
+    if found.status == "ok":
+        return found
+    disturbed = unknown(evidence, "promptness", doubted=True, before=f"{found.evidence}; ")
+    return found if disturbed is None else replace(disturbed, detail=found.detail)
+
+
+def _found(evidence: Evidence) -> Verdict:
     if evidence.hung:
         return Verdict(
             name="promptness",

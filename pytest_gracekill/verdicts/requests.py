@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from pytest_gracekill.child.journal import Entry
-    from pytest_gracekill.data.requests import Reason
+    from pytest_gracekill.data.requests import Reason, Sender
     from pytest_gracekill.verdicts.evidence import Evidence
     from pytest_gracekill.witness.signals import SentSignal
 
@@ -24,6 +24,9 @@ SIGKILL = 9
 
 #: SIGHUP, SIGINT and SIGTERM: QEMU takes the three alike.
 STOP_SIGNALS = (1, 2, 15)
+
+#: A VM with PR_SET_PDEATHSIG dies with the thread that forked it: within so many nanoseconds.
+THREAD_ENDED_NS = 50_000_000
 
 #: The journal's events for a request that a VM has taken: a signal, a QMP command, a power-off
 #: under `-no-shutdown`.
@@ -149,18 +152,37 @@ def _refusal(evidence: Evidence) -> Unheard | None:
 def deadly(evidence: Evidence) -> Deadly | None:
     """The signal that ended the VM: as recorded, or by its effect when nobody saw it being sent.
 
+    One that nobody saw is the routine's where a process that the routine or its adapter had started
+    could have sent it, or where the thread that had forked the VM had just ended.
+
     None for a VM that ended by itself, that the trial ended, that was dead before the call, or that
     died of a stop request since it had no handler for it.
     """
     for signal in evidence.signals:
         if signal.reached_vm and _is_deadly(evidence, signal):
-            return Deadly(at_ns=signal.at_ns, signum=signal.signum, seen=True)
+            return Deadly(at_ns=signal.at_ns, signum=signal.signum, sender="recorded")
     if evidence.exit_ns is None or evidence.dead_before:
         return None
     signum = _died_of(evidence)
     if signum is None or signum in STOP_SIGNALS:
         return None
-    return Deadly(at_ns=evidence.exit_ns, signum=signum, seen=False)
+    return Deadly(at_ns=evidence.exit_ns, signum=signum, sender=_sender_of_unseen(evidence))
+
+
+def _sender_of_unseen(evidence: Evidence) -> Sender:
+    suspects, ended_ns = evidence.suspects, evidence.ended_ns
+    assert ended_ns is not None
+    if suspects.oom_kills:
+        return "oom"
+    thread = suspects.thread
+    if thread is not None and thread.alive_ns <= ended_ns <= thread.gone_ns + THREAD_ENDED_NS:
+        return "thread"
+    return "routine" if started_before(evidence, ended_ns) else "outside"
+
+
+def started_before(evidence: Evidence, at_ns: int) -> bool:
+    """Whether the routine or its adapter had started any process but the VM by then."""
+    return any(p.at_ns is None or p.at_ns < at_ns for p in evidence.suspects.processes)
 
 
 def _is_deadly(evidence: Evidence, signal: SentSignal) -> bool:
@@ -189,8 +211,10 @@ def _died_of(evidence: Evidence) -> int | None:
 
 
 def sigkill_sent(evidence: Evidence) -> bool:
-    """Whether SIGKILL reached the VM before its end, or ended it."""
+    """Whether SIGKILL of the routine reached the VM before its end, or ended it."""
     found = deadly(evidence)
+    if found is not None and not found.by_routine:
+        return False
     if found is not None and found.signum == SIGKILL:
         return True
     return any(s.signum == SIGKILL and s.reached_vm for s in evidence.signals) and found is not None

@@ -103,7 +103,8 @@ class NotifierGone:
     """A thread waits for a notification, and nobody is left who could notify.
 
     ``blocked``: the others, each with what it waits for; ``ended``: threads that used traced locks
-    and have ended.
+    and have ended. ``doing``: what the thread does, where it waits for another thing than a
+    condition, such as ``joins worker``.
     """
 
     condition: str
@@ -113,6 +114,7 @@ class NotifierGone:
     blocked: tuple[str, ...]
     ended: tuple[str, ...]
     at_ns: int
+    doing: str = ""
 
     @property
     def locks(self) -> tuple[str, ...]:
@@ -126,17 +128,23 @@ class NotifierGone:
 
     @property
     def advice(self) -> str:
-        return "notify on every path, also on that of an error, or wait with a timeout"
+        what = "end that wait" if self.doing else "notify"
+        return f"{what} on every path, also on that of an error, or wait with a timeout"
 
     def __str__(self) -> str:
+        if self.doing:
+            return f"{self.thread} {self.doing}, and no thread is left that could end this wait"
         return f"{self.thread} waits on the condition {self.condition}, which nobody can notify"
 
     def describe(self) -> str:
         """Lines for people: who waits where, and what became of all others."""
+        doing = self.doing or f"waits on the condition {self.condition}"
         return "\n".join(
             (
-                "deadlock: the notifier of a condition is gone",
-                f"  {self.thread} waits on the condition {self.condition} at",
+                "deadlock: no thread is left that could end a wait"
+                if self.doing
+                else "deadlock: the notifier of a condition is gone",
+                f"  {self.thread} {doing}{' at' if self.waiting_at else ''}",
                 *(f"    {frame}" for frame in self.waiting_at),
                 *(f"  {line}" for line in self.blocked),
                 *(f"  {name} has ended" for name in self.ended),

@@ -1,9 +1,10 @@
 """Watch ``os.kill`` and ``os.killpg``, under whatever name they are called, by an audit hook.
 
 Both raise an auditing event (PEP 578) before the signal is sent, and what the hook raises prevents
-it. There is one hook a process. It is installed at the first trial and cannot be removed; outside
-of trials it compares one string for each auditing event, of any kind, and returns. Not seen:
-signals by C code, from subinterpreters and from other processes; a forked child has the hook, too.
+it. So does what starts processes, but for `multiprocessing` other than by fork. There is one hook a
+process. It is installed at the first trial and cannot be removed; outside of trials it looks
+whether a list is empty for each auditing event, of any kind, and returns. Not seen: signals by C
+code, from subinterpreters and from other processes; a forked child has the hook, too.
 """
 
 from __future__ import annotations
@@ -28,15 +29,25 @@ if sys.platform != "win32":
 #: signal is sent.
 Watcher: TypeAlias = "Callable[[str, int, int, FrameType | None], None]"
 
+#: Called with the event's name, its arguments and the frame of the caller when a process is about
+#: to be started; it must not raise.
+StartWatcher: TypeAlias = "Callable[[str, tuple[object, ...], FrameType], None]"
+
+_STARTS = frozenset(("subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.system"))
+
 _watchers: list[Watcher] = []
+_start_watchers: list[StartWatcher] = []
 _lock = threading.Lock()
 _installed = False
 
 
 def _hook(event: str, arguments: tuple[object, ...]) -> None:
-    if "os.kill" not in event:
+    if not _watchers:
         return
-    if not _watchers or event not in ("os.kill", "os.killpg"):
+    if event not in ("os.kill", "os.killpg"):
+        if event in _STARTS:
+            for start_watcher in tuple(_start_watchers):
+                start_watcher(event, arguments, sys._getframe(1))  # noqa: SLF001 - the caller's
         return
     match arguments:
         case (int(whom), int(signum)):
@@ -82,6 +93,16 @@ def watched(watcher: Watcher) -> Iterator[None]:
     install()
     with _watching(watcher):
         yield
+
+
+@contextmanager
+def starts_watched(watcher: StartWatcher) -> Iterator[None]:
+    """Have ``watcher`` called before each start of a process, while signals are watched."""
+    _start_watchers.append(watcher)
+    try:
+        yield
+    finally:
+        _start_watchers.remove(watcher)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import linecache
 import os
 import sys
 import sysconfig
@@ -21,11 +22,15 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, TypeAlias, cast
 
+from pytest_gracekill.legible import escape, single_line
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
     from types import CodeType
 
 SITE_DEPTH = 3
+#: Characters of a line of code that are told.
+_LONGEST_LINE = 80
 
 # code, offset, code, offset, ...: flat, since three tuples less per acquisition can be measured
 Site: TypeAlias = "tuple[CodeType | int, ...]"
@@ -65,6 +70,7 @@ class _Files(dict[str, int]):
 
 _WITNESS = Path(__file__).parent
 _PACKAGE = _WITNESS.parent
+_OUR_FOLDER = f"{_PACKAGE}{os.sep}"
 _EXPLORE = _PACKAGE / "explore"
 _TRACING = (
     str(_EXPLORE),
@@ -232,9 +238,21 @@ def frames_of_traceback(error: BaseException) -> tuple[Frame, ...]:
 
 def raised_in(error: BaseException) -> Frame | None:
     """Where an exception has come from, in the innermost code that is no installed package's."""
-    frames = frames_of_traceback(error)
+    frames = [f for f in frames_of_traceback(error) if not f.file.startswith(_OUR_FOLDER)]
     own = [frame for frame in frames if not _is_installed(frame.file)]
     return next(iter(own or frames), None)
+
+
+def line_of(error: BaseException) -> str:
+    """Where an exception has come from, with that line of code, as "at FILE:LINE in F: `CODE`".
+
+    Empty where there is no traceback.
+    """
+    frame = raised_in(error)
+    if frame is None:
+        return ""
+    code = single_line(escape(linecache.getline(frame.file, frame.line)), _LONGEST_LINE)
+    return f" at {frame}{f': `{code}`' if code else ''}"
 
 
 def _is_installed(file: str) -> bool:

@@ -7,6 +7,11 @@ journal notices nothing. Where the file system cannot do that, nothing is set as
 import ctypes
 import errno
 import os
+from functools import cache
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 KEEP_SIZE = 1
 FOR_A_BLOCK = 256  # bytes of the journal for one block that is flushed: its line, twice
@@ -26,15 +31,21 @@ def set_aside(fd: int, size: int) -> bool:
 
     :raises OSError: there is no room.
     """
-    libc = ctypes.CDLL(None, use_errno=True)
-    fallocate = libc.fallocate64 if hasattr(libc, "fallocate64") else libc.fallocate
-    fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
-    if fallocate(fd, KEEP_SIZE, os.fstat(fd).st_size, size) == 0:
+    if _fallocate()(fd, KEEP_SIZE, os.fstat(fd).st_size, size) == 0:
         return True
     failed = ctypes.get_errno()
     if failed in UNSUPPORTED:
         return False
     raise OSError(failed, os.strerror(failed))
+
+
+@cache
+def _fallocate() -> "Callable[[int, int, int, int], int]":
+    """Look the function up when it is needed: this module is imported where there is none."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    found = libc.fallocate64 if hasattr(libc, "fallocate64") else libc.fallocate
+    found.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
+    return found
 
 
 def left(fd: int) -> int:

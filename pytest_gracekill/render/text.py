@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from pytest_gracekill.legible import error_text
 from pytest_gracekill.render.folder import PAGE
 from pytest_gracekill.report import VERDICTS
+from pytest_gracekill.witness.sites import line_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,6 +49,8 @@ def failure(report: Judgement, names: tuple[str, ...]) -> str:
         too = "" if all(v.status == "ok" for v in report.verdicts.values()) else ", too"
         raised = error_text(report.clean_up)
         lines += _wrapped(f"the adapter's clean-up failed{too}: {raised}", "", 2)
+        if at := line_of(report.clean_up):
+            lines += _wrapped(f"it raised{at}", "  ", 4)
     lines += [f"evidence: {folder / PAGE}" for folder in report.saved]
     lines += [wrapped for why in report.unsaved for wrapped in _wrapped(why, "", 2)]
     return "\n".join(lines)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from pytest_gracekill.data.requests import signal_name
 from pytest_gracekill.report import NotJudged, Verdict
 from pytest_gracekill.verdicts.claims import was_cancelled
+from pytest_gracekill.verdicts.disturbed import certain, unknown
 from pytest_gracekill.verdicts.evidence import TOLERANCE
 from pytest_gracekill.verdicts.findings import folded
 from pytest_gracekill.verdicts.requests import (
@@ -34,23 +35,32 @@ _SIGTERM = 15
 #: The word that two verdicts can say.
 UNHEARD = "UNHEARD"
 
+#: What to change where the kernel killed the VM: never more grace.
+KEEP_THREAD = (
+    "keep the thread that forks the VM until the VM has ended: with PR_SET_PDEATHSIG the kernel"
+    " kills the VM when that thread ends, not when the process does"
+)
+
 
 def judge(evidence: Evidence) -> Verdict | NotJudged:
     """Broken by a deadly signal too early, missing or unwanted, or by a request that never came."""
-    broken = folded(
-        "escalation",
-        (
-            _stranger(evidence),
-            _killed_anyway(evidence),
-            never_asked(evidence),
-            _unheard(evidence),
-            _killed_early(evidence),
-            _never_killed(evidence),
-            _repeated(evidence),
-        ),
+    found = (
+        _stranger(evidence),
+        _killed_anyway(evidence),
+        never_asked(evidence),
+        _unheard(evidence),
+        _killed_early(evidence),
+        _never_killed(evidence),
+        _repeated(evidence),
     )
+    broken = folded("escalation", certain(evidence, "escalation", found))
     if broken is not None:
         return broken
+    disturbed = unknown(
+        evidence, "escalation", doubted=any(found), before=f"{_sequence(evidence)}; "
+    )
+    if disturbed is not None:
+        return disturbed
     if evidence.knobs.reuse_pid and not _was_reused(evidence):
         return Verdict(
             name="escalation",
@@ -158,7 +168,7 @@ def never_asked(evidence: Evidence) -> Finding | None:
     claims = [call.success for call in calls if not was_cancelled(call.error)]
     lives = evidence.exit_ns is None or evidence.exit_ns > evidence.returned_ns
     if killed is not None:
-        how = f"{killed} at {evidence.stamp(killed.at_ns)} ended it"
+        how = f"{killed} at {evidence.stamp(killed.at_ns)} ended it{_by_thread(evidence)}"
     elif not lives:
         return None  # it ended by itself
     elif any(claims):
@@ -175,7 +185,10 @@ def never_asked(evidence: Evidence) -> Finding | None:
     return (
         "NEVER ASKED",
         "; ".join((f"no stop request reached the VM; {how}", *rejected[:2], *_elsewhere(evidence))),
-        "request the stop first: send SIGTERM (or QMP quit) to the VM itself, and wait for its end",
+        KEEP_THREAD
+        if _by_thread(evidence)
+        else "request the stop first: send SIGTERM (or QMP quit) to the VM itself, and wait for its"
+        " end",
     )
 
 
@@ -211,11 +224,20 @@ def _killed_early(evidence: Evidence) -> Finding | None:
     longer = promise.survive > evidence.knobs.flush_total + TOLERANCE
     what = "it promises to survive" if longer else "the flush needed"
     figures = f"{what} {promise.survive:.2f} s, the grace was {grace:.2f} s"
+    by_thread = _by_thread(evidence)
     return (
         "KILLED EARLY",
-        f"{_sequence(evidence)}; {figures}",
-        _more_grace(evidence, promise.survive),
+        f"{_sequence(evidence)}{by_thread}; {figures}",
+        KEEP_THREAD if by_thread else _more_grace(evidence, promise.survive),
     )
+
+
+def _by_thread(evidence: Evidence) -> str:
+    """That the VM died with the thread that had forked it; empty where that is not so."""
+    killed = deadly(evidence)
+    if killed is None or killed.sender != "thread":
+        return ""
+    return f" (PR_SET_PDEATHSIG: {evidence.suspects.thread}, had forked the VM)"
 
 
 def _more_grace(evidence: Evidence, needed: float) -> str:

@@ -15,6 +15,12 @@ from pytest_gracekill.child.disk import Audit
 from pytest_gracekill.child.handle import Exit
 from pytest_gracekill.child.journal import Entry
 from pytest_gracekill.child.knobs import Knobs
+from pytest_gracekill.data.disturbances import (
+    Disturbance,
+    EndedThread,
+    StartedProcess,
+    Suspects,
+)
 from pytest_gracekill.data.requests import PendingSignal, Start, Unheard
 from pytest_gracekill.judgement import Judgement
 from pytest_gracekill.report import VERDICTS, Call, NotJudged, Report, Verdict
@@ -27,6 +33,7 @@ from pytest_gracekill.verdicts.evidence import (
     LockState,
     Promise,
 )
+from pytest_gracekill.verdicts.requests import sigkill_sent
 from pytest_gracekill.witness.contenders import Contender
 from pytest_gracekill.witness.history import Frame, History, Hold, Wait
 from pytest_gracekill.witness.identity import CleanUp, FreedUse
@@ -200,6 +207,13 @@ KILLED_UNSEEN: dict[str, Any] = {
     "exit": Exit(code=None, signal=None, at=at(0.61) / 1e9),
     "exit_ns": at(0.61),
 }
+#: The routine had started a process besides, which could have killed the VM.
+STARTED: dict[str, Any] = {
+    "suspects": Suspects(processes=(StartedProcess(at_ns=at(0.01), text="sh -c stop"),))
+}
+ENDED = EndedThread(name="pool-0", alive_ns=at(0.6), gone_ns=at(0.609))
+SEGV = Exit(code=None, signal=11, at=at(0.61) / 1e9)
+LOST_WRAPPER = Disturbance(what="process", by="outside", text="the wrapper was ended by SIGKILL")
 ALIVE: dict[str, Any] = {"alive_at_return": True, "exit_ns": at(3.0), "returned_ns": at(1.0)}
 LIVES_ON: dict[str, Any] = {
     "alive_at_return": True,
@@ -255,8 +269,10 @@ BROKEN: list[tuple[str, str, dict[str, Any]]] = [
     ("data", "PHANTOM", {"audit": audit(phantom=[3])}),
     ("escalation", "KILLED EARLY", KILLED),
     # nobody saw it being sent: by its effect
-    ("escalation", "KILLED EARLY", {**KILLED, "signals": (sent(15, 0.0),)}),
-    ("escalation", "KILLED EARLY", KILLED_UNSEEN),
+    ("escalation", "KILLED EARLY", {**KILLED, "signals": (sent(15, 0.0),), **STARTED}),
+    ("escalation", "KILLED EARLY", {**KILLED_UNSEEN, **STARTED}),
+    # by the kernel, with the thread that had forked the VM
+    ("escalation", "KILLED EARLY", {**KILLED_UNSEEN, "suspects": Suspects(thread=ENDED)}),
     ("escalation", "KILLED EARLY", {**KILLED, "promise__force": None}),
     ("escalation", "NEVER KILLED", {**LIVES_ON, **FAILED}),
     ("escalation", "KILLED ANYWAY", {**KILLED, "promise__force": False, "promise__survive": 0.1}),
@@ -283,7 +299,8 @@ BROKEN: list[tuple[str, str, dict[str, Any]]] = [
         "NEVER ASKED",
         {**KILLED, **UNASKED, "signals": (sent(6, 0.6),), "exit": ABORTED},
     ),
-    ("escalation", "NEVER ASKED", {**KILLED, **UNASKED}),
+    ("escalation", "NEVER ASKED", {**KILLED, **UNASKED, **STARTED}),
+    ("escalation", "NEVER ASKED", {**KILLED, **UNASKED, "suspects": Suspects(thread=ENDED)}),
     ("escalation", "NEVER ASKED", {**LIVES_ON, **UNASKED}),
     ("escalation", "NEVER ASKED", {**LIVES_ON, **UNASKED, **FAILED, "promise__force": None}),
     # what went to somebody else is no request, and no try at the VM either
@@ -301,7 +318,7 @@ BROKEN: list[tuple[str, str, dict[str, Any]]] = [
         "UNHEARD",
         {**KILLED, "journal": (PAUSED,), "signals": (sent(9, 0.6),), "promise__survive": 5.0},
     ),
-    ("escalation", "UNHEARD", {**KILLED, **UNASKED, "pending": (PENDING,)}),
+    ("escalation", "UNHEARD", {**KILLED, **UNASKED, "pending": (PENDING,), **STARTED}),
     # it died of the request itself, since its handlers were not in
     (
         "escalation",
@@ -652,6 +669,25 @@ def test_a_signal_to_the_pid_of_a_vm_that_has_ended_is_said_so() -> None:
     assert verdict.evidence == "SIGTERM t+0.000; SIGKILL t+2.000 after the VM's end"
 
 
+HANDLERS: dict[str, Any] = {"journal": (said("handlers", -0.1),)}
+STARTED_LATE: dict[str, Any] = {
+    "suspects": Suspects(processes=(StartedProcess(at_ns=at(0.9), text="sh -c stop"),))
+}
+OUT_OF_MEMORY: dict[str, Any] = {
+    "suspects": dataclasses.replace(STARTED["suspects"], oom_kills=2),
+}
+KILLED_BY_TERM = KillResult(ok=True, dead=True, signal=15, elapsed=1.0, sent=(15,))
+AGAIN = Start(pid=4712, at_ns=at(1.2), by="pid 1 (init)")
+STILL_LOCKED = Leftovers(started=1, orphans=(), locked=(DISK,))
+DAMAGED_JOURNAL = Disturbance(what="journal", by="outside", text="the journal is gone")
+FAULT = Disturbance(what="fault", by="outside", text="the fake failed: OSError")
+
+
+def thread_ended(alive: float, gone: float) -> dict[str, Any]:
+    thread = EndedThread(name="pool-0", alive_ns=at(alive), gone_ns=at(gone))
+    return {"suspects": Suspects(thread=thread)}
+
+
 UNKNOWN: list[tuple[str, str, dict[str, Any]]] = [
     ("data", "journal is gone", {"audit": audit(problem="the journal is gone")}),
     # given more than it needs, and still behind: the machine's fault, nobody else's
@@ -670,6 +706,42 @@ UNKNOWN: list[tuple[str, str, dict[str, Any]]] = [
             "knobs": Knobs(flush_time=0.5, on_second_term="abort"),
         },
     ),
+    # nobody of the trial sent it
+    ("data", "SIGKILL ended the VM at t+0.610", {**KILLED_UNSEEN, "audit": audit(lost=[63])}),
+    ("data", "lost: 62-63", {**KILLED_UNSEEN, "audit": audit(lost=[62, 63])}),
+    ("data", "it came from outside", KILLED_UNSEEN),
+    ("data", "SIGSEGV ended the VM", {**KILLED_UNSEEN, "exit": SEGV, "audit": audit(lost=[63])}),
+    ("escalation", "it came from outside", KILLED_UNSEEN),
+    ("escalation", "it came from outside", {**KILLED_UNSEEN, **UNASKED, **HANDLERS}),
+    ("escalation", "it came from outside", {**KILLED_UNSEEN, "promise__force": False}),
+    # what was started later than the VM died has not killed it
+    ("escalation", "from outside", {**KILLED_UNSEEN, **STARTED, **STARTED_LATE}),
+    # nor has the end of a thread that was long ago, or came later
+    ("escalation", "from outside", {**KILLED_UNSEEN, **thread_ended(0.2, 0.21)}),
+    ("escalation", "from outside", {**KILLED_UNSEEN, **thread_ended(0.7, 0.71)}),
+    # a process could have sent it, and so could the kernel, which says that it has killed
+    ("escalation", "(oom_kill +2)", {**KILLED_UNSEEN, **OUT_OF_MEMORY}),
+    ("data", "(oom_kill +2)", {**KILLED_UNSEEN, **OUT_OF_MEMORY, "audit": audit(lost=[63])}),
+    ("outcome", "from outside", {**KILLED_UNSEEN, **FAILED}),
+    (
+        "outcome",
+        "from outside",
+        {**KILLED_UNSEEN, "exit": KILLED["exit"], "call__result": KILLED_BY_TERM},
+    ),
+    ("outcome", "from outside", {**KILLED_UNSEEN, "restarts": (AGAIN,)}),
+    ("leftovers", "from outside", {**KILLED_UNSEEN, "leftovers": STILL_LOCKED}),
+    # files that others have damaged
+    ("data", "truncated", {"audit": audit(lost=ALL, damaged="truncated", problem="truncated")}),
+    ("escalation", "journal is gone", {"damage": (DAMAGED_JOURNAL,), "journal": ()}),
+    ("outcome", "journal is gone", {"damage": (DAMAGED_JOURNAL,), **LIVES_ON}),
+    # the fake itself has failed
+    ("data", "the fake failed", {"damage": (FAULT,), "audit": audit(lost=[63])}),
+    ("outcome", "the fake failed", {"damage": (FAULT,), **FAILED, "returned_ns": at(2.0)}),
+    # a process of ours was killed
+    ("outcome", "the wrapper was ended", {"damage": (LOST_WRAPPER,)}),
+    ("outcome", "the wrapper was ended", {"damage": (LOST_WRAPPER,), **ALIVE}),
+    ("escalation", "the wrapper was ended", {"damage": (LOST_WRAPPER,), **LIVES_ON, **UNASKED}),
+    ("promptness", "the wrapper was ended", {"damage": (LOST_WRAPPER,), "returned_ns": at(5.0)}),
     ("progress", "no operation at all", {"contenders": (contender("other-1"),)}),
     # nothing shows what the routine does to a VM that somebody else had ended before
     ("outcome", "was dead before the call", {"exit_ns": at(-1.0), "death_expected": False}),
@@ -688,6 +760,70 @@ def test_unknown(name: str, evidence: str, changes: dict[str, Any]) -> None:
     assert isinstance(verdict, Verdict), verdict
     assert (verdict.status, verdict.word) == ("unknown", "unknown")
     assert evidence in verdict.evidence
+
+
+#: What stands although others have disturbed the trial.
+CERTAIN: list[tuple[str, str, dict[str, Any]]] = [
+    (
+        "escalation",
+        "STRANGER",
+        {**KILLED_UNSEEN, "signals": (sent(15, 0.0, refused=True, reached_vm=False),)},
+    ),
+    (
+        "escalation",
+        "REPEATED",
+        {**KILLED_UNSEEN, "signals": (sent(15, 0.0), sent(15, 0.1)), "journal": (seen(0.0),)},
+    ),
+    ("outcome", "EARLY", {**KILLED_UNSEEN, "alive_at_return": True, "returned_ns": at(0.3)}),
+    # it had killed the VM before it had written these blocks, whatever the disk shows now
+    (
+        "data",
+        "DATA LOST",
+        {**KILLED, "audit": audit(lost=ALL, unwritten=[62, 63], damaged="gone", problem="gone")},
+    ),
+    ("escalation", "KILLED EARLY", {**KILLED, "damage": (LOST_WRAPPER,)}),
+    ("data", "DATA LOST", {**KILLED, "damage": (LOST_WRAPPER,), "audit": audit(lost=[63])}),
+]
+
+
+@pytest.mark.parametrize(("name", "word", "changes"), CERTAIN)
+def test_what_is_certain_stands(name: str, word: str, changes: dict[str, Any]) -> None:
+    verdict = judge(name, **changes)
+    assert isinstance(verdict, Verdict), verdict
+    assert (verdict.status, verdict.word) == ("broken", word), verdict
+
+
+def test_a_death_by_a_thread_is_named_and_no_grace_is_advised() -> None:
+    for changes in (KILLED_UNSEEN, {**KILLED_UNSEEN, **HANDLERS}):
+        verdict = judge("escalation", **changes, suspects=Suspects(thread=ENDED))
+        assert isinstance(verdict, Verdict)
+        assert "PR_SET_PDEATHSIG: thread pool-0" in verdict.evidence
+        assert "grace=" not in verdict.advice
+        assert "give the flush" not in verdict.advice
+        assert "keep the thread" in verdict.advice
+
+
+@pytest.mark.parametrize(
+    ("name", "cause", "changes"),
+    [
+        ("data", "machine", {**KILLED, "audit": audit(lost=[63]), "knobs": Knobs(flush_time=0.5)}),
+        ("escalation", "machine", {**KILLED_UNSEEN, **OUT_OF_MEMORY}),
+        ("escalation", "outside", KILLED_UNSEEN),
+        ("data", "outside", {"audit": audit(lost=ALL, damaged="truncated", problem="truncated")}),
+        ("outcome", "outside", {"exit_ns": at(-1.0), "death_expected": False}),
+        ("progress", "", {"contenders": (contender("other-1"),)}),
+        ("data", "", {}),
+    ],
+)
+def test_who_made_it_unknown(name: str, cause: str, changes: dict[str, Any]) -> None:
+    verdict = judge(name, **changes)
+    assert isinstance(verdict, Verdict)
+    assert verdict.cause == cause
+
+
+def test_a_kill_from_outside_is_no_sigkill_of_the_routine() -> None:
+    assert not sigkill_sent(change(RIGHT, **KILLED_UNSEEN))
+    assert sigkill_sent(change(RIGHT, **KILLED_UNSEEN, **STARTED))
 
 
 def report(**changes: Any) -> Report:

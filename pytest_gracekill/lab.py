@@ -33,6 +33,7 @@ from pytest_gracekill.routine.policy import KillPolicy
 from pytest_gracekill.routine.session import Session
 from pytest_gracekill.underway import TrialUnderway
 from pytest_gracekill.verdicts import judge
+from pytest_gracekill.verdicts.claims import line_of_mistake
 from pytest_gracekill.verdicts.evidence import SHORT_NS, Caller, Evidence
 from pytest_gracekill.verdicts.progress import longest
 from pytest_gracekill.verdicts.requests import SIGKILL, requests_of, sigkill_sent
@@ -399,6 +400,7 @@ class _Trial:
             result=seen.result,
             error=seen.error,
             elapsed=(seen.returned_ns - seen.called_ns) / 1e9,
+            raised_at=line_of_mistake(seen.error),
             unread="" if seen.expired else unread(self.plan, seen.result),
         )
 

@@ -101,28 +101,13 @@ class NotJudged:
         return f"{self.name}: not judged ({self.reason})"
 
 
-#: What a typo in a routine raises, and what it does not mean to report.
-_MISTAKES = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    ImportError,
-    LookupError,
-    NameError,
-    NotImplementedError,
-    RecursionError,
-    SyntaxError,
-    TypeError,
-    ValueError,
-)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
     """One call of the routine: what it returned or raised, and how long it took, in seconds.
 
     ``success`` is what the call claimed, ``None`` when it was cut off. ``elapsed`` then is the time
-    until the cut. ``unread``: why the claim could not be read from the result.
+    until the cut. ``unread``: why the claim could not be read from the result. ``raised_at``: the
+    line of a mistake, such as a NameError, as " at FILE:LINE in F: `CODE`".
     """
 
     success: bool | None
@@ -130,23 +115,15 @@ class Call:
     error: BaseException | None
     elapsed: float
     unread: str = ""
+    raised_at: str = ""
 
     def __str__(self) -> str:
         if self.success is None:
             return f"cut off after {self.elapsed:.3f} s"
         if self.error is not None:
-            return f"raised {error_text(self.error)}{self._mistake}"
+            return f"raised {error_text(self.error)}{self.raised_at}"
         unread = f" ({self.unread})" if self.unread else ""
         return f"returned {text_of(self.result)}{unread}"
-
-    @property
-    def _mistake(self) -> str:
-        """The line that raised, where it is more likely a mistake than a report of failure."""
-        if not isinstance(self.error, _MISTAKES):
-            return ""
-        from pytest_gracekill.witness.sites import line_of  # noqa: PLC0415 - few calls need it
-
-        return line_of(self.error)
 
 
 class Report:

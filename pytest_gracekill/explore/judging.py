@@ -14,6 +14,7 @@ from pytest_gracekill.legible import error_text
 from pytest_gracekill.promises import claims_success, promise_of, unread
 from pytest_gracekill.report import Call, Verdict
 from pytest_gracekill.verdicts import JUDGES, deadlock, judge
+from pytest_gracekill.verdicts.claims import line_of_mistake
 from pytest_gracekill.verdicts.evidence import (
     SHORT_NS,
     ActsSeen,
@@ -219,6 +220,7 @@ def _view(plan: Plan, stage: Stage, called: Called) -> Caller:
             error=called.error,
             elapsed=(returned_ns - called_ns) / 1e9,
             unread=unread(plan, called.result) if returned else "",
+            raised_at=line_of_mistake(called.error),
         ),
         called_ns=called_ns,
         returned_ns=returned_ns,

@@ -16,6 +16,7 @@ from pytest_gracekill.legible import error_text
 from pytest_gracekill.passing import passes_through
 from pytest_gracekill.report import VERDICTS, Call, Verdict
 from pytest_gracekill.routine.adapt import name_of
+from pytest_gracekill.verdicts.claims import line_of_mistake
 from pytest_gracekill.witness.history import History
 from pytest_gracekill.witness.sites import Frame, frames_of_traceback
 
@@ -191,6 +192,7 @@ def _call(run: Run, task: Task) -> Call:
         result=task.result,
         error=_raised(task),
         elapsed=(until - START_NS) / 1e9,
+        raised_at=line_of_mistake(_raised(task)),
     )
 
 

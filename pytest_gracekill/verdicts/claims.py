@@ -2,6 +2,26 @@
 
 from __future__ import annotations
 
+from pytest_gracekill.witness.sites import line_of
+
+#: What a typo in a routine raises, and what it does not mean to report.
+_MISTAKES = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    NameError,
+    NotImplementedError,
+    RecursionError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+)
+
+#: What to do about one.
+MEND = "mend the line that raised: its exception looks like a mistake, not like a report"
+
 #: Parts of the names of exceptions that mean a time-out, in lower case.
 _TIMEOUT = ("timeout", "timedout")
 
@@ -17,6 +37,16 @@ def means_timeout(error: BaseException) -> bool:
     """
     names = (base.__name__.lower() for base in type(error).__mro__)
     return any(part in name for name in names for part in _TIMEOUT)
+
+
+def is_mistake(error: BaseException | None) -> bool:
+    """Whether an exception is more likely a mistake in the code than a report of failure."""
+    return isinstance(error, _MISTAKES)
+
+
+def line_of_mistake(error: BaseException | None) -> str:
+    """The line that raised a mistake, as `line_of` has it; empty for what reports a failure."""
+    return line_of(error) if error is not None and is_mistake(error) else ""
 
 
 def was_cancelled(error: BaseException | None) -> bool:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from pytest_gracekill.data.requests import signal_name
 from pytest_gracekill.report import NotJudged, Verdict
-from pytest_gracekill.verdicts.claims import was_cancelled
+from pytest_gracekill.verdicts.claims import MEND, is_mistake, was_cancelled
 from pytest_gracekill.verdicts.disturbed import certain, unknown
 from pytest_gracekill.verdicts.evidence import TOLERANCE
 from pytest_gracekill.verdicts.findings import folded
@@ -185,10 +185,18 @@ def never_asked(evidence: Evidence) -> Finding | None:
     return (
         "NEVER ASKED",
         "; ".join((f"no stop request reached the VM; {how}", *rejected[:2], *_elsewhere(evidence))),
-        KEEP_THREAD
-        if _by_thread(evidence)
-        else "request the stop first: send SIGTERM (or QMP quit) to the VM itself, and wait for its"
-        " end",
+        _how_to_ask(evidence),
+    )
+
+
+def _how_to_ask(evidence: Evidence) -> str:
+    """What to change where the VM was never asked."""
+    if _by_thread(evidence):
+        return KEEP_THREAD
+    if deadly(evidence) is None and is_mistake(evidence.call.error):
+        return MEND
+    return (
+        "request the stop first: send SIGTERM (or QMP quit) to the VM itself, and wait for its end"
     )
 
 

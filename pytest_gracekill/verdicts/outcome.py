@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING
 
 from pytest_gracekill.data.requests import signal_name
 from pytest_gracekill.report import NotJudged, Verdict
-from pytest_gracekill.verdicts.claims import attribute, means_timeout, was_cancelled
+from pytest_gracekill.verdicts.claims import (
+    MEND,
+    attribute,
+    is_mistake,
+    means_timeout,
+    was_cancelled,
+)
 from pytest_gracekill.verdicts.disturbed import certain, unknown
 from pytest_gracekill.verdicts.evidence import TOLERANCE
 from pytest_gracekill.verdicts.findings import folded
@@ -136,7 +142,8 @@ def _claimed_failure(evidence: Evidence) -> Finding | None:
         return None
     died = f"the VM was dead since {evidence.stamp(evidence.ended_ns)}"
     if error is not None:
-        return "RAISED", died, "an end of the VM is what was asked for: don't raise for it"
+        contract = "an end of the VM is what was asked for: don't raise for it"
+        return "RAISED", died, MEND if is_mistake(error) else contract
     return "LIED", died, "look at the process once more before a failure is reported"
 
 

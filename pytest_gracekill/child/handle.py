@@ -260,5 +260,7 @@ class FakeQemu:
             self._prepared.tidy()
 
     def __repr__(self) -> str:
-        state = "alive" if not self._closed and self.alive else str(self.exit)
+        # a look of ours is none of the test's
+        ended = self._ending
+        state = "alive" if not self._closed and ended.alive else str(ended.exit)
         return f"<{type(self).__name__} pid {self.pid}, {self.knobs.topology}, {state}>"

@@ -299,7 +299,7 @@ def gracekill(
     settle, budget, lock_order, and every knob of ``fake_qemu``.
     """
     _needs_linux()
-    from pytest_gracekill import lab, trial  # noqa: PLC0415 - loaded when it is used
+    from pytest_gracekill import again, lab, trial  # noqa: PLC0415 - loaded when it is used
     from pytest_gracekill.report import Report  # noqa: PLC0415
     from pytest_gracekill.underway import TrialUnderway  # noqa: PLC0415
     from pytest_gracekill.witness.class_order import SessionOrder, TrialOrder  # noqa: PLC0415
@@ -329,7 +329,7 @@ def gracekill(
         going_on = TrialUnderway()
         try:
             with telling(request, going_on):
-                found = lab.run(plan, going_on)
+                found = again.judged(plan, lambda plan: lab.run(plan, going_on), folder)
         except UnsupportedError as error:
             pytest.skip(error.what)
         except (UsageError, StartError) as error:

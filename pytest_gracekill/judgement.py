@@ -42,7 +42,8 @@ class Judgement:
     """What a trial has found. ``clean_up`` is what the adapter raised in its clean-up.
 
     ``saved`` are the folders with its evidence, ``unsaved`` says why it could not be saved.
-    ``notes`` are told beside the verdicts, and judged by none.
+    ``notes`` are told beside the verdicts, and judged by none. ``run_twice``: why a first run could
+    not be judged, where this is the second; empty where there was one.
     """
 
     verdicts: Mapping[str, Verdict]
@@ -57,6 +58,7 @@ class Judgement:
     saved: list[Path] = field(default_factory=list, repr=False)
     unsaved: list[str] = field(default_factory=list, repr=False)
     notes: tuple[str, ...] = ()
+    run_twice: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "verdicts", Verdicts(self.verdicts, self.not_judged))

@@ -11,6 +11,7 @@ import pytest
 
 from pytest_gracekill import clock, looks, saving, settings
 from pytest_gracekill.conformance import cases
+from pytest_gracekill.data.properties import RUN_TWICE
 from pytest_gracekill.errors import UsageError
 from pytest_gracekill.fixtures import (
     DEADLINE,
@@ -323,9 +324,14 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """What passes left open; a row for each case of the suite, also of those in xdist's workers."""
     _summarize_passes(terminalreporter)
+    _summarize_cases(terminalreporter)
+    _count_run_twice(terminalreporter)
+
+
+def _summarize_cases(reporter: pytest.TerminalReporter) -> None:
     rows = [
         report.gracekill_case
-        for reports in terminalreporter.stats.values()
+        for reports in reporter.stats.values()
         for report in reports
         if hasattr(report, "gracekill_case")
     ]
@@ -333,9 +339,28 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         return
     from pytest_gracekill.render.cases import headline, table  # noqa: PLC0415 - for the suite only
 
-    terminalreporter.section(f"gracekill: {headline(rows)}")
+    reporter.section(f"gracekill: {headline(rows)}")
     for line in table(rows):
-        terminalreporter.write_line(line)
+        reporter.write_line(line)
+
+
+def _count_run_twice(reporter: pytest.TerminalReporter) -> None:
+    """Count the trials that were run twice because of the machine, apart from the tests."""
+    twice = [
+        (report, value)
+        for reports in reporter.stats.values()
+        for report in reports
+        for name, value in getattr(report, "user_properties", ())
+        if name == RUN_TWICE and report.when == "call"
+    ]
+    if not twice:
+        return
+    reporter.ensure_newline()
+    reporter.section("gracekill: trials that were run twice")
+    for report, why in twice:
+        reporter.write_line(f"{report.nodeid}: the first run could not be judged: {why}")
+    # pytest's last line has the number of what is in a category of ours, too
+    reporter.stats["run twice"] = [report for report, _ in twice]
 
 
 def _summarize_passes(reporter: pytest.TerminalReporter) -> None:

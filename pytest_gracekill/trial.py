@@ -14,6 +14,7 @@ from pytest_gracekill import settings
 from pytest_gracekill.arguments import CHECKS, DEFAULTS
 from pytest_gracekill.child.handle import FakeQemu
 from pytest_gracekill.child.knobs import Knobs
+from pytest_gracekill.data.properties import RUN_TWICE
 from pytest_gracekill.errors import UsageError
 from pytest_gracekill.routine.adapt import MANAGERS, adapt, form_of, name_of
 from pytest_gracekill.routine.external import External
@@ -316,6 +317,8 @@ def properties(report: Judgement) -> list[tuple[str, object]]:
     ]
     if report.longest_stall is not None:
         found.append(("gracekill_longest_stall", round(report.longest_stall, 3)))
+    if report.run_twice:
+        found.append((RUN_TWICE, report.run_twice))
     return found
 
 

@@ -62,7 +62,7 @@ def _mark(event: Noted, people: People, *, elsewhere: bool) -> Mark:
         text += f", holding {' and '.join(map(str, held))}"
     if event.fields.get("site"):
         text += f", at {event.fields['site']}"
-    label = f"{name}, not to the VM" if elsewhere else name
+    label = f"{name} elsewhere" if elsewhere else name
     bad = refused or label == "SIGKILL"
     return Mark(at=event.at, kind="signal", label=label, text=text, bad=bad)
 

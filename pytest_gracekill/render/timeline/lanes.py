@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 #: How high a lane of each kind is.
 HEIGHTS = {"fake": 104, "signals": 32, "routine": 44, "lock": 28, "contender": 30, "thread": 30}
 _PAD = 4
-#: Pixels between two labels of marks, and for each letter of a label that is longer than most.
+#: Pixels between two labels of marks at least, and for each letter of one.
 _APART = 78
-_LETTER = 6.5
+_LETTER = 6.9
 #: A bin that had anything at all is seen: as high as that, of 1.
 _SEEN = 0.12
 
@@ -141,27 +141,29 @@ def _density(canvas: Canvas, lane: Lane, density: Density, box: Box) -> Iterator
 
 
 def _flags(canvas: Canvas, lane: Lane, box: Box, pinned: Collection[float]) -> Iterator[str]:
-    """Signals, with their names where these have room."""
+    """Signals, with their names and times where these have room."""
+    places = [canvas.x(mark.at) for mark in lane.marks]
     last = float("-inf")
-    for mark in lane.marks:
-        x = canvas.x(mark.at)
-        named = x - last >= _APART
-        if named:
-            last = x + _LETTER * max(0, len(mark.label) - len("SIGTERM"))
-        yield _flag(canvas, mark, box, named=named, pinned=mark.at in pinned)
+    for mark, x, following in zip(lane.marks, places, [*places[1:], float("inf")], strict=True):
+        words = ""
+        if x - last >= _APART:
+            full = f"{mark.label} {stamp(mark.at)}"
+            words = full if following - x > 12 + _LETTER * len(full) else mark.label
+            last = x + max(0.0, _LETTER * len(words) - _APART)
+        yield _flag(canvas, mark, box, words=words, pinned=mark.at in pinned)
 
 
-def _flag(canvas: Canvas, mark: Mark, box: Box, *, named: bool, pinned: bool) -> str:
+def _flag(canvas: Canvas, mark: Mark, box: Box, *, words: str, pinned: bool) -> str:
     bad = " bad" if mark.bad else ""
     at_left = canvas.x(mark.at) > RIGHT - 1.5 * _APART
     stick = f"M0 {number(box.top)}V{number(box.bottom)}"
     cloth = f"M-5 {number(box.middle - 6)}L5 {number(box.middle)}L-5 {number(box.middle + 6)}z"
     shape = element("path", d=stick, class_=f"line{bad}")
     shape += element("path", d=cloth, class_=f"flag{bad}")
-    if named:
+    if words:
         shape += element(
             "text",
-            text(f"{mark.label} {stamp(mark.at)}"),
+            text(words),
             x=(-28 if pinned else -8) if at_left else 8,  # a pin is at the left of its mark
             y=box.middle,
             text_anchor="end" if at_left else None,

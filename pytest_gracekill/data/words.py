@@ -62,9 +62,9 @@ WORDS: tuple[Word, ...] = (
         "escalation data",
         "UNHEARD",
         21,
-        "the routine killed the VM with a request that the VM could not take note of: it was"
-        " stopped, had the signal blocked or ignored, had no handlers yet, or its guest was paused;"
-        " more grace is no cure; said in `data` where data were lost",
+        "the routine killed a VM that had not heard the request: the VM was stopped, the signal was"
+        " blocked or ignored, the handlers were not there yet, the guest was paused, or the VM"
+        " refused; a longer grace does not help; in `data` beside DATA LOST, else in `escalation`",
     ),
     _word("escalation", "KILLED ANYWAY", 23, "SIGKILL, although the call was to be graceful"),
     _word(
@@ -90,10 +90,10 @@ WORDS: tuple[Word, ...] = (
         "outcome",
         "LEAKED",
         30,
-        "success was reported, and the VM lives on: it would not have ended by itself; or a"
-        " cancelled call left a VM that nobody had asked to stop",
+        "success was reported, and the VM lives on: no request came within `settle`, or the VM did"
+        " not end after one; or a cancelled call left a VM that was not asked to stop",
     ),
-    _word("outcome", "EARLY", 33, "success was reported before the exit, which then came"),
+    _word("outcome", "EARLY", 33, "success was reported before the VM ended, and it then ended"),
     _word(
         "outcome",
         "RAISED",
@@ -114,7 +114,9 @@ WORDS: tuple[Word, ...] = (
         "failure was reported before the time that the test asked for by `survive` was over, and"
         " the VM ended by itself within it",
     ),
-    _word("outcome", "RESTARTED", 36, "the VM was started again after its stop"),
+    _word(
+        "outcome", "RESTARTED", 36, "the VM was started again after its stop, and not by the test"
+    ),
     _word("promptness", "SLOW", 55, "it returned more than `slack` seconds after the exit"),
     _word(
         "promptness",
@@ -149,7 +151,7 @@ WORDS: tuple[Word, ...] = (
         53,
         "a contender stood still for more than half of the wait, behind a lock that the routine"
         " held: the chain of locks is shown; or one of `contend`, or the event loop, took longer"
-        " than `stall_limit`; or it raised",
+        " than `stall_limit`; or it raised, or had not come back some time after the call",
     ),
     _word(
         "identity",

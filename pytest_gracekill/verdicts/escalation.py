@@ -1,7 +1,7 @@
-"""Which signals were sent, when, to whom, and was that what was promised?
+"""Was the VM asked to stop, did the request reach it, and was it killed as was promised?
 
-Signals of an in-process routine are seen by the recorder before they are sent, and those that reach
-the VM once more by its journal. A SIGKILL that nobody saw being sent is seen by its effect.
+The recorder sees a signal of a routine in Python before it is sent, and the VM's journal notes each
+request that reached the VM. A deadly signal that was not seen being sent is known by its effect.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Did the routine tell the truth about the VM?
 
 The facts are the VM's pidfd and its journal; the claim is what the routine returned or raised. A
-failure is held against a routine only where it could know of the VM's end. `select`, `waitpid` and
-pidfds leave no trace of what it looked at, so that this goes by the zombie, by the kind of the
+failure is wrong only if the routine could know that the VM had ended. `select`, `waitpid` and
+pidfds leave no trace of what it looked at, so the verdict goes by the zombie, by the kind of the
 exception, and by time.
 """
 

@@ -14,6 +14,7 @@ while [ ! -e {dir}/stop ]; do
     {argv} &
     vm=$!
     wait $vm
+    sleep 0.2
 done
 """
 STOP = """\

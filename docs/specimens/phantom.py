@@ -1,4 +1,4 @@
-"""A block is put back into the image after the stop, at a place that forgets the image's header."""
+"""A block is put back into the image of a killed VM, at a place that the wrong size leads to."""
 
 import subprocess
 from collections.abc import Callable, Iterator
@@ -7,14 +7,15 @@ from pathlib import Path
 from pytest_gracekill import Child
 
 CAUGHT = {"data": "PHANTOM"}
-TRIAL = {"flush_time": 0.4, "blocks": 32}
+TRIAL = {"flush_time": 0.8, "survive": 0.1}
 
 _HEADER = _BLOCK = 4096
+_CLUSTER = 65536
 
 
 def _put_back(image: Path, number: int, block: bytes) -> None:
     with image.open("r+b") as disk:
-        disk.seek(number * _BLOCK)  # FLAW wrong-place: the header comes first
+        disk.seek(_HEADER + number * _CLUSTER)  # FLAW wrong-place: a block has another size
         disk.write(block)
 
 
@@ -24,9 +25,13 @@ def manage(child: Child) -> Iterator[Callable[[], None]]:
 
     def stop() -> None:
         process.terminate()
-        process.wait(10)
-        start = _HEADER + 8 * _BLOCK
+        try:
+            process.wait(0.2)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        start = _HEADER + 3 * _BLOCK
         saved = child.image.read_bytes()[start : start + _BLOCK]
-        _put_back(child.image, 8, saved)
+        _put_back(child.image, 3, saved)
 
     yield stop

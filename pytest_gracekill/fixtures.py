@@ -48,6 +48,8 @@ NAMED: pytest.StashKey[Named] = pytest.StashKey()
 DEADLINE = pytest.StashKey[float]()
 #: In which order locks were taken in the trials of this session.
 ORDER: pytest.StashKey[SessionOrder] = pytest.StashKey()
+#: Whether a test is a case of the conformance suite.
+IN_SUITE = pytest.StashKey[bool]()
 #: What this test's trials have found, in order.
 REPORTS = pytest.StashKey[list["Judgement"]]()
 #: The line on the terminal of this session; not there where it has none.
@@ -322,6 +324,7 @@ def gracekill(
                 directory=folder,
                 deadline=request.node.stash.get(DEADLINE, None),
                 session_order=TrialOrder(order, request.node.nodeid),
+                in_suite=request.node.stash.get(IN_SUITE, False),
             )
         except UsageError as error:
             # the user's line is what is wrong, not ours

@@ -16,6 +16,7 @@ from pytest_gracekill.errors import UsageError
 from pytest_gracekill.fixtures import (
     DEADLINE,
     EXPLORED,
+    IN_SUITE,
     LINE,
     LOOKS,
     MARKER_HELP,
@@ -299,6 +300,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     places = [
         place for place, item in enumerate(items) if cases.is_case(getattr(item, "function", None))
     ]
+    for place in places:
+        items[place].stash[IN_SUITE] = True
     ordered = cases.longest_first([items[place] for place in places], _waits_long)
     for place, item in zip(places, ordered, strict=True):
         items[place] = item

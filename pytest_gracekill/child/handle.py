@@ -185,6 +185,7 @@ class FakeQemu:
             return
         self.infrastructure_lost  # noqa: B018  # known from here on
         self._ending_all = True
+        self.end_seen = True
         deadline = clock.monotonic() + GONE_WITHIN
         struck: list[int] = []
         try:

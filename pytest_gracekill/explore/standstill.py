@@ -26,6 +26,8 @@ COMPUTES = 5.0
 AT_ALL = 60.0
 #: So many looks at least: this process may have been stopped as well.
 _LOOKS = 3
+#: The same of one that computes: what a hypervisor takes from a core counts as its thread's time.
+_LOOKS_AT_WORK = 8
 
 _monotonic = clock.monotonic
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -65,11 +67,13 @@ class Standstill:
         self._first = self._last = _look(self._native_id)
         self._since = self._began
         self._looks = 0
+        self._all_looks = 0
 
     def judged(self) -> str | None:
         """What it does instead, ``"waits"`` or ``"computes"``; None: it is too early to say."""
         now, seen = _monotonic(), _look(self._native_id)
         self._looks += 1
+        self._all_looks += 1
         if seen != self._last or seen is None or seen.state not in "SD":
             self._last, self._since, self._looks = seen, now, 0
         elif self._looks >= _LOOKS:
@@ -77,6 +81,7 @@ class Standstill:
             if now - self._since > limit:
                 return "waits"
         first = self._first
-        if seen is not None and first is not None and seen.seconds - first.seconds > COMPUTES:
+        used = 0.0 if seen is None or first is None else seen.seconds - first.seconds
+        if used > COMPUTES and self._all_looks >= _LOOKS_AT_WORK:
             return "computes"
         return "waits" if now - self._began > AT_ALL else None

@@ -239,7 +239,7 @@ class Participants:
         if self.unstarted is not None and self.unstarted.starts:
             first = self.unstarted.starts[0]
             program = str(self.unstarted.prepared.program)
-            if first.parent in {os.getpid(), *helpers_of_multiprocessing()}:
+            if first.starter in {os.getpid(), *helpers_of_multiprocessing()}:
                 started_ns = first.at_ns
             else:
                 managers.append(StartedProcess(at_ns=first.at_ns, text=first.by))

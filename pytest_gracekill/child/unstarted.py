@@ -40,12 +40,14 @@ SHOWS_WITHIN = 10.0
 class Started:
     """A start of the fake: its pid, its parent, when it was reported, and what came before.
 
-    ``by`` names the parent; ``again``: the VM that was started first had ended by then.
+    ``by`` names the parent. ``starter`` is who ran the program: the wrapper's parent, where the
+    fake itself has put a wrapper between. ``again``: the VM that was started first had ended.
     """
 
     pid: int
     parent: int
     by: str
+    starter: int
     at_ns: int
     again: bool
 
@@ -262,9 +264,16 @@ class Unstarted:
         if word == b"pid":
             pid = int(value)
             parent, by = marks.parent_of(pid)
-            again = bool(self.starts) and self._gone()
+            wrapped = self.prepared.knobs.topology == "wrapped"
             self.starts.append(
-                Started(pid=pid, parent=parent, by=by, at_ns=clock.monotonic_ns(), again=again)
+                Started(
+                    pid=pid,
+                    parent=parent,
+                    by=by,
+                    starter=marks.parent_of(parent)[0] if wrapped else parent,
+                    at_ns=clock.monotonic_ns(),
+                    again=bool(self.starts) and self._gone(),
+                )
             )
             if len(self.starts) == 1:
                 self._pidfd = open_vm(pid, self.prepared.mark)

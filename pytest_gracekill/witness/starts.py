@@ -8,6 +8,7 @@ C code has started is seen only while it lives, as a child of this process.
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import threading
 from contextlib import contextmanager
@@ -79,8 +80,11 @@ class StartWitness:
             yield
 
     def _note(self, event: str, arguments: tuple[object, ...], frame: FrameType) -> None:
+        file = frame.f_code.co_filename
         if os.getpid() != self._owner or self._passes():
             return
+        if event == "os.posix_spawn" and file == subprocess.__file__:
+            return  # that of a Popen, which has raised an event of its own
         now, tid = clock.monotonic_ns(), threading.get_native_id()
         self._starts.append(
             _Start(
@@ -89,7 +93,7 @@ class StartWitness:
                 words=_words(event, arguments),
                 actor=threading.current_thread().name,
                 tid=tid,
-                counted=frame.f_code.co_filename.endswith(_POPEN_FORK),
+                counted=file.endswith(_POPEN_FORK),
             )
         )
         if tid != self._owner:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import multiprocessing
 import os
+import resource
 import select
 import signal
 import subprocess
@@ -137,7 +139,9 @@ def test_a_deadly_signal_from_outside(
     assert not report.sigkill_sent
 
 
-def managers(tell: Callable[[int, Path], None]) -> dict[str, Callable[..., object]]:
+def managers(  # noqa: C901 - a function each
+    tell: Callable[[int, Path], None],
+) -> dict[str, Callable[..., object]]:
     """Managers that start nothing but the VM, and tell of it."""
 
     def generator(child: Child) -> Iterator[object]:
@@ -164,15 +168,83 @@ def managers(tell: Callable[[int, Path], None]) -> dict[str, Callable[..., objec
 
         yield stop
 
-    return {"generator": generator, "one call": call, "coroutines": coroutines}
+    def by_fork(child: Child) -> Iterator[object]:
+        vm = os.fork()
+        if vm == 0:
+            try:
+                child.target()
+            finally:
+                os._exit(1)
+        child.wait_ready()
+        tell(vm, child.image.parent)
+
+        def stop() -> bool:
+            os.kill(vm, signal.SIGTERM)
+            return os.waitstatus_to_exitcode(os.waitpid(vm, 0)[1]) == 0
+
+        yield stop
+
+    def by_worker(child: Child) -> Iterator[object]:
+        vm = multiprocessing.get_context("spawn").Process(target=child.target)
+        vm.start()
+        child.wait_ready()
+        tell(child.pid, child.image.parent)
+
+        def stop() -> bool:
+            vm.terminate()
+            vm.join()
+            return vm.exitcode == 0
+
+        yield stop
+        vm.close()
+
+    def by_posix_spawn(child: Child) -> Iterator[object]:
+        # as Popen starts it where it can, from 3.13 on whenever it has a path
+        vm = subprocess.Popen(child.argv, close_fds=False)
+        child.wait_ready()
+        tell(vm.pid, child.image.parent)
+        yield lambda: by_popen(vm)
+
+    return {
+        "generator": generator,
+        "one call": call,
+        "coroutines": coroutines,
+        "fork": by_fork,
+        "worker": by_worker,
+        "posix_spawn": by_posix_spawn,
+    }
 
 
-@pytest.mark.parametrize("kind", ["generator", "one call", "coroutines"])
+MANAGERS = ("generator", "one call", "coroutines", "fork", "worker", "posix_spawn")
+
+
+@pytest.mark.parametrize("kind", MANAGERS)
 def test_a_manager_whose_vm_is_killed_from_outside(
     gracekill: Judge, tmp_path: Path, kind: str
 ) -> None:
     with from_outside("kill -KILL $pid", tmp_path) as tell:
         report = gracekill(managers(tell)[kind], flush_time=3.0)
+    assert not broken(report), report
+    assert report.verdicts["data"].status == report.verdicts["escalation"].status == "unknown"
+    assert "SIGKILL" in report.verdicts["escalation"].evidence
+
+
+def test_a_wrapper_of_the_fake_is_no_process_of_the_manager(
+    gracekill: Judge, tmp_path: Path
+) -> None:
+    def manager(child: Child) -> Iterator[object]:
+        wrapper = subprocess.Popen(child.argv)
+        child.wait_ready()
+        tell(child.pid, child.image.parent)
+
+        def stop() -> None:
+            os.kill(child.pid, signal.SIGTERM)
+            wrapper.wait()
+
+        yield stop
+
+    with from_outside("kill -KILL $pid", tmp_path) as tell:
+        report = gracekill(manager, flush_time=3.0, topology="wrapped")
     assert not broken(report), report
     assert report.verdicts["data"].status == report.verdicts["escalation"].status == "unknown"
     assert "SIGKILL" in report.verdicts["escalation"].evidence
@@ -200,8 +272,6 @@ def kills_by_spawn(pid: int) -> None:
 
 
 def kills_by_worker(pid: int) -> None:
-    import multiprocessing
-
     os.kill(pid, signal.SIGTERM)
     worker = multiprocessing.get_context("spawn").Process(target=os.kill, args=(pid, 9))
     worker.start()
@@ -377,6 +447,16 @@ def test_a_file_of_the_vm_is_damaged(
     assert report.verdicts["data"].status == "unknown"
     assert report.verdicts["data"].cause == "outside"
     assert cause in report.verdicts["data"].evidence
+
+
+def test_the_fake_cannot_write_any_more(gracekill: Judge, fake_qemu: StartFake) -> None:
+    """As on a full file system: an exit status of ours that nobody has asked for."""
+    vm = fake_qemu(flush_time=0.5, topology="child")
+    resource.prlimit(vm.pid, resource.RLIMIT_FSIZE, (2048, 2048))
+    report = gracekill(by_popen, vm=vm)  # it reports a failure, since the status is not 0
+    assert not broken(report), report
+    assert report.verdicts["data"].status == report.verdicts["outcome"].status == "unknown"
+    assert "File too large" in report.verdicts["data"].evidence
 
 
 def test_a_loss_beside_a_damage_is_told(gracekill: Judge) -> None:

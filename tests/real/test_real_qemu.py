@@ -409,6 +409,24 @@ def test_an_image_that_cannot_be_read_is_no_verdict(gracekill: Judge, real_qemu:
     assert "0 of 64 blocks could be read" in report.verdicts["data"].evidence
 
 
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_one_that_is_killed_from_outside_is_no_verdict(
+    gracekill: Judge, real_qemu: StartReal, program: str
+) -> None:
+    vm = real_qemu(flush_time=5.0, program=program)
+    script = 'until grep -q \'"block"\' "$1"; do sleep 0.02; done; kill -KILL $2'
+    outside = subprocess.Popen(["sh", "-c", script, "sh", str(vm.journal.path), str(vm.pid)])
+    try:
+        report = gracekill(by_pid, vm=vm)
+    finally:
+        outside.kill()
+        outside.wait()
+    assert not [v for v in report.verdicts.values() if v.status == "broken"], report
+    for name in ("data", "escalation"):
+        assert report.verdicts[name].status == "unknown"
+        assert "SIGKILL" in report.verdicts[name].evidence
+
+
 def test_a_block_that_holds_something_else_is_no_loss(
     gracekill: Judge, real_qemu: StartReal
 ) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Protocol, TypeVar, cast
 
 import pytest
@@ -178,7 +178,9 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], P
 
     yield make
     for folder in made:
-        shutil.rmtree(folder)
+        # another process may have deleted it, of which the trial's report tells
+        with suppress(FileNotFoundError):
+            shutil.rmtree(folder)
 
 
 def _needs_linux() -> None:

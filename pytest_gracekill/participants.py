@@ -89,6 +89,7 @@ class Participants:
         self._vm: FakeQemu | None = plan.vm
         self._lineage = Lineage()
         self._oom = OomKills()
+        self._journal_before = b""
         self.starts = StartWitness(lambda: threading.get_ident() in self.recorder.exempt)
         if plan.routine.starts_the_vm:
             self.unstarted = Unstarted(plan.knobs, plan.directory)
@@ -166,9 +167,15 @@ class Participants:
         return vm is not None and vm.alive
 
     def note_end(self) -> None:
-        """Have an end of the VM that has come by now on record, as one before the call."""
+        """Have an end of the VM that has come by now on record, as one before the call.
+
+        And what its journal says by now: nobody may change that later.
+        """
         vm = self.started_vm
-        if vm is not None and not vm.alive:
+        if vm is None:
+            return
+        self._journal_before = _content(vm.journal.path)
+        if not vm.alive:
             vm.wait(TOLERANCE)
 
     def vm_ended_within_tolerance(self) -> bool:
@@ -270,8 +277,12 @@ class Participants:
 
     def damage(self, audit: Audit, suspects: Suspects) -> Iterator[Disturbance]:
         """What others have done to the VM's journal, to the fake itself, and to its helpers."""
-        if audit.damaged is not None and self.vm.journal.last("start") is None:
+        journal = self.vm.journal
+        if audit.damaged is not None and journal.last("start") is None:
             yield Disturbance(what="journal", by="outside", text=audit.damaged)
+        elif not _content(journal.path).startswith(self._journal_before):
+            text = f"the disk's journal {journal.path} was damaged: lines are gone, or were changed"
+            yield Disturbance(what="journal", by="outside", text=text)
         if (fault := self.vm.fault) is not None:
             yield Disturbance(what="fault", by="outside", text=fault)
         lost = self.vm.infrastructure_lost
@@ -522,6 +533,13 @@ class Participants:
             for lock in lost:
                 lock.release()
             stuck = stop_all(stuck, lambda _contender: 0.05)
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
 
 
 def _is_lost(lock: TracedLock) -> bool:

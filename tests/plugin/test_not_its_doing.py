@@ -431,6 +431,8 @@ FILES = {
     "the disk is overwritten": (OVERWRITE, "disk"),
     "the journal is deleted": ('rm "$folder/journal"', "journal"),
     "the journal is truncated": (': >"$folder/journal"', "journal"),
+    "the journal is cut short": ('truncate -s 400 "$folder/journal"', "journal"),
+    "all of it is deleted": ('rm -rf "$folder"', "journal"),
 }
 
 

@@ -63,8 +63,9 @@ WORDS: tuple[Word, ...] = (
         "UNHEARD",
         21,
         "the routine killed a VM that had not heard the request: the VM was stopped, the signal was"
-        " blocked or ignored, the handlers were not there yet, the guest was paused, or the VM"
-        " refused; a longer grace does not help; in `data` beside DATA LOST, else in `escalation`",
+        " blocked or ignored, the handlers were not there yet, the guest was paused, or the VM did"
+        " not act on the request in all of its time; a longer grace does not help; in `data` beside"
+        " DATA LOST, else in `escalation`",
     ),
     _word("escalation", "KILLED ANYWAY", 23, "SIGKILL, although the call was to be graceful"),
     _word(

@@ -55,6 +55,7 @@ _UNASKED = _cell("NEVER ASKED", "no request was made, so the failure is the rout
 _LEAKED = "success was reported, and the VM goes on running"
 _CANCELLED = _cell("", "a cancelled call claims nothing, and the VM has ended or will end")
 _RESTARTED = "the VM runs again, whatever was reported"
+_DEAD_AND_RESTARTED = "the routine could know that the VM had ended, and the VM runs again"
 
 
 def _row(state: str, *cells: Cell) -> dict[tuple[str, str], Cell]:
@@ -97,15 +98,15 @@ CELLS: dict[tuple[str, str], Cell] = {
     ),
     **_row(
         "never asked",
-        _cell("LEAKED, NEVER ASKED", _LEAKED),
+        _cell("LEAKED, NEVER ASKED", f"{_LEAKED}, since no request was made"),
         *[_UNASKED] * 4,
         _cell("LEAKED", "after the cancellation nothing ends the VM"),
     ),
     **_row(
         "restarted",
         _AGAIN,
-        _cell("LIED, RESTARTED", _RESTARTED),
-        *[_cell("RAISED, RESTARTED", _RESTARTED)] * 3,
+        _cell("LIED, RESTARTED", _DEAD_AND_RESTARTED),
+        *[_cell("RAISED, RESTARTED", _DEAD_AND_RESTARTED)] * 3,
         _AGAIN,
     ),
 }

@@ -254,6 +254,7 @@ class Participants:
             managers.append(StartedProcess(at_ns=None, text=self.vm.started_by))
         processes = (*managers, *self.starts.others(program, started_ns, self._not_the_routines))
         return Suspects(
+            owner=os.getpid(),
             processes=processes or self._living(wardens),
             thread=self.starts.thread_of_vm(program, started_ns),
             oom_kills=self._oom.since(),

@@ -327,8 +327,11 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """What passes left open; a row for each case of the suite, also of those in xdist's workers."""
     _summarize_passes(terminalreporter)
+    twice = _run_twice(terminalreporter)
     _summarize_cases(terminalreporter)
-    _count_run_twice(terminalreporter)
+    if twice:
+        # pytest's last line has the number of what is in a category of ours, too
+        terminalreporter.stats["run twice"] = twice
 
 
 def _summarize_cases(reporter: pytest.TerminalReporter) -> None:
@@ -347,8 +350,8 @@ def _summarize_cases(reporter: pytest.TerminalReporter) -> None:
         reporter.write_line(line)
 
 
-def _count_run_twice(reporter: pytest.TerminalReporter) -> None:
-    """Count the trials that were run twice because of the machine, apart from the tests."""
+def _run_twice(reporter: pytest.TerminalReporter) -> list[pytest.TestReport]:
+    """Name the trials that were run twice because of the machine; returns their tests' reports."""
     twice = [
         (report, value)
         for reports in reporter.stats.values()
@@ -356,14 +359,12 @@ def _count_run_twice(reporter: pytest.TerminalReporter) -> None:
         for name, value in getattr(report, "user_properties", ())
         if name == RUN_TWICE and report.when == "call"
     ]
-    if not twice:
-        return
-    reporter.ensure_newline()
-    reporter.section("gracekill: trials that were run twice")
+    if twice:
+        reporter.ensure_newline()
+        reporter.section("gracekill: trials that were run twice")
     for report, why in twice:
         reporter.write_line(f"{report.nodeid}: the first run could not be judged: {why}")
-    # pytest's last line has the number of what is in a category of ours, too
-    reporter.stats["run twice"] = [report for report, _ in twice]
+    return [report for report, _ in twice]
 
 
 def _summarize_passes(reporter: pytest.TerminalReporter) -> None:

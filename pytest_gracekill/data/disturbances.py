@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-#: What a disturbance was done to. ``signal``: a deadly signal from outside ended the VM; ``fault``:
-#: the fake failed; ``journal``: its record was damaged; ``process``: a process of ours was ended.
-What = Literal["signal", "fault", "journal", "process"]
+#: What was done to a trial. ``signal``: a deadly signal from outside ended the VM; ``request``: the
+#: VM was requested to stop from outside; ``fault``: the fake failed; ``journal``: its record was
+#: damaged; ``process``: a process of ours was ended.
+What = Literal["signal", "request", "fault", "journal", "process"]
 
 #: Why a verdict is unknown: the machine, somebody outside of the trial, or, empty, neither.
 Cause = Literal["", "machine", "outside"]
@@ -43,10 +44,12 @@ class EndedThread:
 class Suspects:
     """Who could have sent a signal that nobody saw being sent.
 
+    ``owner`` is the pid of the trial's own process, None where the VM is a simulated one.
     ``oom_kills``: by how many the kernel's count of processes that it killed for their memory, in
     the cgroup of this process, has grown during the trial.
     """
 
+    owner: int | None = None
     processes: tuple[StartedProcess, ...] = ()
     thread: EndedThread | None = None
     oom_kills: int = 0

@@ -35,12 +35,14 @@ class Request:
 
     ``sent_ns`` is None where nobody saw it being sent, ``reached_ns`` where the VM did not note it.
     ``unheard``: why it was not heard, None where it was heard or no reason is known.
+    ``outside``: the pid of its sender, where that is no process of the trial.
     """
 
     name: str
     sent_ns: int | None
     reached_ns: int | None
     unheard: Unheard | None = None
+    outside: int | None = None
 
     @property
     def at_ns(self) -> int:

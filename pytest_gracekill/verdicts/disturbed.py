@@ -17,13 +17,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from pytest_gracekill.data.disturbances import What
-    from pytest_gracekill.data.requests import Deadly
+    from pytest_gracekill.data.requests import Deadly, Request
     from pytest_gracekill.verdicts.evidence import Evidence
     from pytest_gracekill.verdicts.findings import Finding
 
 #: The verdicts that have nothing to go by, whatever was found, by what has disturbed the trial.
 _NOTHING_TO_GO_BY: dict[What, tuple[str, ...]] = {
     "signal": ("data", "escalation"),
+    "request": (),
     "fault": ("data",),
     "journal": ("data", "escalation"),
     "process": ("outcome",),
@@ -32,6 +33,7 @@ _NOTHING_TO_GO_BY: dict[What, tuple[str, ...]] = {
 #: The verdicts whose findings can come of it.
 _TOUCHED: dict[What, tuple[str, ...]] = {
     "signal": ("data", "escalation", "outcome", "leftovers"),
+    "request": ("data",),
     "fault": ("data", "escalation", "outcome", "leftovers"),
     "journal": ("data", "escalation", "outcome"),
     "process": ("data", "escalation", "outcome", "promptness", "leftovers"),
@@ -40,6 +42,7 @@ _TOUCHED: dict[What, tuple[str, ...]] = {
 #: What was seen to be wrong before, or apart from it.
 _CERTAIN: dict[What, frozenset[str]] = {
     "signal": frozenset(("STRANGER", "REPEATED", "EARLY", "LEAKED", "GAVE UP")),
+    "request": frozenset(),
     "fault": frozenset(("STRANGER", "REPEATED", "EARLY")),
     "journal": frozenset(("STRANGER", "EARLY", "LIED", "RAISED")),
     "process": frozenset(("STRANGER", "REPEATED")),
@@ -62,6 +65,18 @@ def disturbances(evidence: Evidence) -> Iterator[Disturbance]:
             " sent it: it came from outside",
         )
     yield from evidence.damage
+    for request in evidence.requests:
+        if request.outside is not None:
+            yield Disturbance(what="request", by="outside", text=requested(evidence, request))
+
+
+def requested(evidence: Evidence, request: Request) -> str:
+    """Who requested the VM to stop, where that was nobody of the trial."""
+    at = evidence.stamp(request.at_ns)
+    return (
+        f"{request} reached the VM at {at} from pid {request.outside}, which is no process of the"
+        " trial"
+    )
 
 
 def _out_of_memory(evidence: Evidence, killed: Deadly) -> str:

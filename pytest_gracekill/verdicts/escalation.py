@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from pytest_gracekill.data.requests import signal_name
 from pytest_gracekill.report import NotJudged, Verdict
 from pytest_gracekill.verdicts.claims import MEND, is_mistake, was_cancelled
-from pytest_gracekill.verdicts.disturbed import certain, unknown
+from pytest_gracekill.verdicts.disturbed import certain, requested, unknown
 from pytest_gracekill.verdicts.evidence import TOLERANCE
 from pytest_gracekill.verdicts.findings import folded
 from pytest_gracekill.verdicts.requests import (
@@ -61,6 +61,16 @@ def judge(evidence: Evidence) -> Verdict | NotJudged:
     )
     if disturbed is not None:
         return disturbed
+    from_outside = [request for request in evidence.requests if request.outside is not None]
+    if from_outside and len(from_outside) == len(evidence.requests):
+        told = "; ".join(requested(evidence, request) for request in from_outside)
+        return Verdict(
+            name="escalation",
+            status="unknown",
+            word="unknown",
+            evidence=f"{told}, and the routine's own request never came",
+            cause="outside",
+        )
     if evidence.knobs.reuse_pid and not _was_reused(evidence):
         return Verdict(
             name="escalation",
@@ -273,13 +283,14 @@ def _repeated(evidence: Evidence) -> Finding | None:
     aborts = evidence.knobs.on_second_term != "ignore"
     if not aborts and not evidence.promise.takes_driver:
         return None
-    seen = requests_of(evidence.journal)
+    from_outside = sum(request.outside is not None for request in evidence.requests)
+    seen = len(requests_of(evidence.journal)) - from_outside
     sent = [
         s
         for s in evidence.signals
         if s.signum == _SIGTERM and s.reached_vm and not evidence.by_act(s.actor)
     ]
-    times = max(len(seen) if aborts else 0, len(sent))
+    times = max(seen if aborts else 0, len(sent))
     if times < 2:  # noqa: PLR2004 - twice is repeated
         return None
     return (

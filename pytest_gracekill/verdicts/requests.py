@@ -7,6 +7,7 @@ after which it exits. What a command or C code sent is seen only by its effect o
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pytest_gracekill.data.requests import Deadly, Request, Unheard, signal_name
@@ -80,7 +81,7 @@ def requests(evidence: Evidence) -> tuple[Request, ...]:
 
 
 def _heard(request: Request) -> Request:
-    return Request(name=request.name, sent_ns=request.sent_ns, reached_ns=request.reached_ns)
+    return replace(request, unheard=None)
 
 
 def _requests(evidence: Evidence) -> Iterator[Request]:
@@ -88,7 +89,8 @@ def _requests(evidence: Evidence) -> Iterator[Request]:
     for entry in evidence.journal:
         if entry.event == "signal":
             number = entry.number("signal")
-            by = _sender(sent, number, entry.at_ns)
+            outside = _from_outside(evidence, entry)
+            by = None if outside else _sender(sent, number, entry.at_ns)
             if by is not None:
                 sent.remove(by)
             yield Request(
@@ -97,6 +99,7 @@ def _requests(evidence: Evidence) -> Iterator[Request]:
                 sent_ns=None if by is None else by.at_ns,
                 reached_ns=entry.at_ns,
                 unheard=_refusal(evidence),
+                outside=outside,
             )
         elif entry.event in ("qmp", "halt"):
             yield Request(
@@ -132,6 +135,16 @@ def _requests(evidence: Evidence) -> Iterator[Request]:
                 reached_ns=pending.at_ns,
                 unheard=pending.unheard,
             )
+
+
+def _from_outside(evidence: Evidence, entry: Entry) -> int | None:
+    """The pid of a signal's sender, where no process of the trial can have been that."""
+    owner, pid = evidence.suspects.owner, entry.fields.get("pid")
+    # the kernel itself, and processes of another pid namespace, have 0
+    if owner is None or not isinstance(pid, int) or pid in (0, owner):
+        return None
+    forked = any(signal.actor == f"forked child {pid}" for signal in evidence.signals)
+    return None if forked or started_before(evidence, entry.at_ns) else pid
 
 
 def _sender(sent: list[SentSignal], signum: int, at_ns: int) -> SentSignal | None:

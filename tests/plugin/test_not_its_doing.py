@@ -391,6 +391,51 @@ def test_a_vm_that_dies_with_the_thread_that_forked_it(gracekill: Judge) -> None
     assert "grace" not in report.verdicts["escalation"].advice
 
 
+# -- requests
+
+
+def test_a_second_request_from_outside_aborts_the_flush(
+    gracekill: Judge, fake_qemu: StartFake, tmp_path: Path
+) -> None:
+    vm = fake_qemu(flush_time=3.0, topology="reaped", on_second_term="abort")
+    with from_outside("kill -TERM $pid", tmp_path) as tell:
+        tell(vm.pid, vm.dir)
+        report = gracekill(by_pid, vm=vm)
+    assert not broken(report), report
+    assert report.verdicts["data"].status == "unknown"
+    assert "which is no process of the trial" in report.verdicts["data"].evidence
+
+
+def test_a_second_request_of_the_routine_aborts_the_flush(gracekill: Judge) -> None:
+    def stop(child: Child) -> None:
+        vm = subprocess.Popen(child.argv)
+        child.wait_ready()
+        vm.terminate()
+        while child.journal.last("block") is None:
+            select.select([], [], [], 0.005)
+        subprocess.run(["kill", str(vm.pid)], check=True)
+        vm.wait()
+
+    report = gracekill(stop, flush_time=3.0, on_second_term="abort")
+    assert {"DATA LOST", "REPEATED"} <= {*broken(report)}, report
+
+
+def test_only_somebody_else_has_requested_it(
+    gracekill: Judge, fake_qemu: StartFake, tmp_path: Path
+) -> None:
+    vm = fake_qemu(flush_time=0.2, topology="reaped", guest="flushing")
+    with from_outside("kill -TERM $pid", tmp_path) as tell:
+
+        def waits(pid: int) -> None:
+            tell(vm.pid, vm.dir)
+            gone(pid)
+
+        report = gracekill(waits, vm=vm)
+    assert not broken(report), report
+    assert report.verdicts["escalation"].status == "unknown"
+    assert "the routine's own request never came" in report.verdicts["escalation"].evidence
+
+
 # -- memory
 
 

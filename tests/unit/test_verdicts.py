@@ -677,6 +677,7 @@ OUT_OF_MEMORY: dict[str, Any] = {
     "suspects": dataclasses.replace(STARTED["suspects"], oom_kills=2),
 }
 KILLED_BY_TERM = KillResult(ok=True, dead=True, signal=15, elapsed=1.0, sent=(15,))
+OWNER: dict[str, Any] = {"suspects": Suspects(owner=4710)}
 AGAIN = Start(pid=4712, at_ns=at(1.2), by="pid 1 (init)")
 STILL_LOCKED = Leftovers(started=1, orphans=(), locked=(DISK,))
 DAMAGED_JOURNAL = Disturbance(what="journal", by="outside", text="the journal is gone")
@@ -730,6 +731,9 @@ UNKNOWN: list[tuple[str, str, dict[str, Any]]] = [
     ),
     ("outcome", "from outside", {**KILLED_UNSEEN, "restarts": (AGAIN,)}),
     ("leftovers", "from outside", {**KILLED_UNSEEN, "leftovers": STILL_LOCKED}),
+    # requests of others, who have no part in the trial: pid 1 sends them, see `seen`
+    ("escalation", "own request never came", {"signals": (), **OWNER}),
+    ("data", "from pid 1", {"audit": audit(lost=[63]), "signals": (), **OWNER}),
     # files that others have damaged
     ("data", "truncated", {"audit": audit(lost=ALL, damaged="truncated", problem="truncated")}),
     ("escalation", "journal is gone", {"damage": (DAMAGED_JOURNAL,), "journal": ()}),
@@ -784,6 +788,19 @@ CERTAIN: list[tuple[str, str, dict[str, Any]]] = [
     ("escalation", "KILLED EARLY", {**KILLED, "damage": (LOST_WRAPPER,)}),
     ("data", "DATA LOST", {**KILLED, "damage": (LOST_WRAPPER,), "audit": audit(lost=[63])}),
 ]
+
+
+def test_a_second_request_from_outside_is_no_repetition() -> None:
+    changes: dict[str, Any] = {
+        "signals": (sent(15, 0.0),),
+        "knobs": Knobs(on_second_term="abort"),
+        "promise__takes_driver": False,
+    }
+    ours = Entry(at_ns=at(0.001), event="signal", fields={"signal": 15, "pid": 4710})
+    for suspects, status in ((Suspects(), "broken"), (Suspects(owner=4710), "ok")):
+        verdict = judge("escalation", **changes, journal=(ours, seen(0.3)), suspects=suspects)
+        assert isinstance(verdict, Verdict)
+        assert verdict.status == status, verdict
 
 
 @pytest.mark.parametrize(("name", "word", "changes"), CERTAIN)

@@ -203,7 +203,9 @@ def _claimed_signal(evidence: Evidence) -> Finding | None:
     by_kill = evidence.exit.signal == SIGKILL
     if evidence.exit.code is None and evidence.exit.signal is None:
         return None
-    if by_kill == (claimed == SIGKILL):
+    if by_kill == (claimed == SIGKILL) or (
+        claimed == SIGKILL and _was_killed_at_its_exit(evidence)
+    ):
         return None
     signum, at_ns = evidence.exit.signal, round(evidence.exit.at * 1e9)
     how = f"exited {evidence.exit.code}" if signum is None else f"ended by {signal_name(signum)}"
@@ -211,6 +213,22 @@ def _claimed_signal(evidence: Evidence) -> Finding | None:
         "LIED",
         f"it claims {signal_name(claimed)}; the VM {how} at {evidence.stamp(at_ns)}",
         "report SIGKILL only when it was sent, and only when the VM had not exited before",
+    )
+
+
+def _was_killed_at_its_exit(evidence: Evidence) -> bool:
+    """Whether SIGKILL came when the VM had said its last word, and its process was still there.
+
+    On a machine that is too busy that takes long; which of the two ended it nobody knows.
+    """
+    exit_ns, ended_ns = evidence.exit_ns, evidence.ended_ns
+    return (
+        exit_ns is not None
+        and ended_ns is not None
+        and any(
+            signal.signum == SIGKILL and signal.reached_vm and exit_ns <= signal.at_ns <= ended_ns
+            for signal in evidence.signals
+        )
     )
 
 

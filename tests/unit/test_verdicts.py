@@ -810,6 +810,21 @@ def test_what_is_certain_stands(name: str, word: str, changes: dict[str, Any]) -
     assert (verdict.status, verdict.word) == ("broken", word), verdict
 
 
+def test_a_sigkill_to_a_vm_that_exits_for_long_may_have_ended_it() -> None:
+    killed = KillResult(ok=True, dead=True, signal=9, elapsed=1.4, sent=(15, 9))
+    changes: dict[str, Any] = {
+        "signals": (sent(15, 0.0), sent(9, 1.1)),
+        "call__result": killed,
+        "returned_ns": at(1.6),
+    }
+    starved = judge("outcome", **changes, gone_ns=at(1.5))
+    assert isinstance(starved, Verdict)
+    assert starved.status == "ok", starved
+    late = judge("outcome", **changes, gone_ns=at(1.05))
+    assert isinstance(late, Verdict)
+    assert late.word == "LIED", late
+
+
 def test_a_death_by_a_thread_is_named_and_no_grace_is_advised() -> None:
     for changes in (KILLED_UNSEEN, {**KILLED_UNSEEN, **HANDLERS}):
         verdict = judge("escalation", **changes, suspects=Suspects(thread=ENDED))

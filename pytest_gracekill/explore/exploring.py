@@ -17,6 +17,7 @@ from pytest_gracekill.explore.run import START_NS, Step
 from pytest_gracekill.explore.search import Search
 from pytest_gracekill.routine.adapt import name_of
 from pytest_gracekill.settings import is_seconds
+from pytest_gracekill.witness.cut_off import withdraw
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -119,6 +120,7 @@ def explore(
         on_progress=asked.on_progress,
     )
     names = ", ".join(name_of(function) for function in work)
+    withdraw()  # the threads of tasks are profiled
     with alone(f"the exploration of {names}"), named.simulated():
         if asked.replay is not None and asked.replay.number == asked.number:
             return _replayed(search, scenario, asked.replay, asked)

@@ -28,11 +28,29 @@ _CHAIN = 100
 
 _set_async_exc = ctypes.pythonapi.PyThreadState_SetAsyncExc
 _set_async_exc.argtypes = (ctypes.c_ulong, ctypes.py_object)
-_CLEAR = ctypes.py_object()  # NULL
 
 
 class CutOff(BaseException):
     """Raised in the thread of a call that outlived its budget; no Exception: nobody handles it."""
+
+
+class _Withdrawn(BaseException):
+    """Raised in the calling thread in place of what was pending there, and caught at once."""
+
+
+def withdraw() -> None:
+    """Take back an exception that another thread has set for this one and that is not raised yet.
+
+    Setting NULL instead would leave CPython 3.11 with its flag for such exceptions set for ever:
+    there a thread that is profiled or traced, and is not the main one, then never comes beyond the
+    first instruction of a function. The flag is cleared where an exception is really raised.
+    """
+    try:
+        _set_async_exc(threading.get_ident(), _Withdrawn)
+        while True:
+            pass
+    except _Withdrawn:
+        pass
 
 
 class Pace:
@@ -81,6 +99,7 @@ class Interruptible:
         self._ident = ctypes.c_ulong()
         self._pace: Pace | None = None
         self._open = False
+        self._sent = False
 
     def run(self, body: Callable[[], object]) -> None:
         """Call the body; a CutOff that comes out of it is swallowed. What else it raises is not."""
@@ -93,7 +112,8 @@ class Interruptible:
             finally:
                 # from here on none is set, and one that was set meanwhile is withdrawn
                 self._open = False
-                _set_async_exc(self._ident, _CLEAR)
+                if self._sent:
+                    withdraw()
         except CutOff:
             pass
 
@@ -109,6 +129,7 @@ class Interruptible:
         ident, exception, interrupt = self._ident, ctypes.py_object(CutOff), _set_async_exc
         # Python changes threads after a call, never between this look and this call
         if self._open:
+            self._sent = True
             interrupt(ident, exception)
         self._wake()
 

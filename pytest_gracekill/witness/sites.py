@@ -15,7 +15,6 @@ import gc
 import linecache
 import os
 import sys
-import sysconfig
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,7 +101,7 @@ _CALLERS = (
     str(_EXPLORE / "stage.py"),
     str(_EXPLORE / "threads_scenario.py"),
 )
-_STDLIB = tuple({sysconfig.get_path(kind) + os.sep for kind in ("stdlib", "platstdlib")})
+_STDLIB = str(Path(os.__file__).parent) + os.sep
 _WATCHING = tuple(
     f"gracekill:{role}-" for role in ("watchdog", "exit", "start", "pulse", "terminal")
 )

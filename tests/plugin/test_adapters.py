@@ -277,7 +277,7 @@ ROUTINES: dict[str, tuple[object, object, dict[str, str]]] = {
         {"data": "DATA LOST", "escalation": "KILLED EARLY"},
     ),
     "pid, looks": (kill_process, forgets_to_look, {"outcome": "EARLY"}),
-    "popen": (popen_wait, popen_kill, {"data": "DATA LOST", "escalation": "KILLED EARLY"}),
+    "popen": (popen_wait, popen_kill, {"data": "DATA LOST", "escalation": "NEVER ASKED"}),
     "popen, waits": (
         popen_wait,
         partial(popen_wait, timeout=SHORT),
@@ -318,7 +318,7 @@ ROUTINES: dict[str, tuple[object, object, dict[str, str]]] = {
     "command": (
         script("TERM"),
         script("KILL"),
-        {"data": "DATA LOST", "escalation": "KILLED EARLY"},
+        {"data": "DATA LOST", "escalation": "NEVER ASKED"},
     ),
     "foreground": (FOREGROUND, IMPATIENT, {"outcome": "EARLY"}),
     "daemon": (

@@ -381,9 +381,9 @@ def test_10_a_vm_that_comes_up_while_it_is_looked_for_has_been_left_running(
 ) -> None:
     look = Unstarted.check_started_once
 
-    def look_late(unstarted: Unstarted, by: Adapter) -> None:
+    def look_late(unstarted: Unstarted, by: Adapter, *, called: bool = False) -> None:
         unstarted.wait_ready(LONG)
-        look(unstarted, by)
+        look(unstarted, by, called=called)
 
     monkeypatch.setattr(Unstarted, "check_started_once", look_late)
     report = gracekill(slow_in_one_call, flush_time=5)

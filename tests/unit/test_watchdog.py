@@ -5,6 +5,7 @@ What cuts it off never comes out of its guard, whenever it arrives.
 
 from __future__ import annotations
 
+import ctypes
 import random
 import signal
 import sys
@@ -287,3 +288,44 @@ def test_what_the_body_raises_itself_comes_out() -> None:
 
     with pytest.raises(LookupError):
         Interruptible().run(body)
+
+
+def goes_on_when_profiled() -> bool:
+    """Whether a thread that is profiled comes through the call of a function."""
+    done = threading.Event()
+
+    def called() -> None:
+        pass
+
+    def work() -> None:
+        sys.setprofile(lambda *_: None)
+        called()
+        sys.setprofile(None)
+        done.set()
+
+    threading.Thread(target=work, daemon=True).start()
+    return done.wait(20)
+
+
+def test_an_interrupt_that_is_taken_back_leaves_nothing_pending() -> None:
+    """CPython 3.11 takes NULL for an exception, too, and forgets the flag for it."""
+    cut_off._set_async_exc(threading.get_ident(), ctypes.py_object())
+    cut_off.withdraw()
+    assert goes_on_when_profiled()
+
+
+def test_a_body_that_ends_with_its_interrupt_leaves_nothing_pending() -> None:
+    for _ in range(50):
+        guard = Interruptible()
+        going = threading.Event()
+
+        def body(going: threading.Event = going) -> None:
+            going.set()
+
+        thread = threading.Thread(target=guard.run, args=(body,))
+        thread.start()
+        going.wait(20)
+        guard.interrupt()
+        thread.join(20)
+        assert not thread.is_alive()
+    assert goes_on_when_profiled()

@@ -2,7 +2,7 @@
 
 import subprocess
 
-TRIAL = {"flush_time": 1.0, "survive": 0.4}
+TRIAL = {"flush_time": 2.0, "survive": 0.4}
 
 
 def stop(popen: "subprocess.Popen[bytes]") -> bool:

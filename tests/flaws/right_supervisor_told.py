@@ -16,8 +16,9 @@ while [ ! -e {dir}/stop ]; do
 done
 """
 STOP = """\
-kill $(cat {dir}/supervisor.pid)
-while [ -e /proc/{pid} ]; do sleep 0.05; done
+supervisor=$(cat {dir}/supervisor.pid)
+kill $supervisor
+while [ -e /proc/$supervisor ]; do sleep 0.05; done
 """
 
 stop = External(

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pytest_gracekill.child.handle import FakeQemu
+    from pytest_gracekill.child.journal import Entry
 
 #: Seconds for what should take milliseconds on a machine that is not drowned, and between looks.
 _SOON = 2.0
@@ -73,14 +74,24 @@ def await_reuse(vm: FakeQemu) -> None:
         time.sleep(_LOOK)
 
 
+def _flushes(entries: list[Entry]) -> bool:
+    """Whether a flush has begun and not ended."""
+    last = next((e for e in reversed(entries) if e.event in ("flush_begin", "flush_end")), None)
+    return last is not None and last.event == "flush_begin"
+
+
 def _asked(vm: FakeQemu) -> bool:
     """Whether a stop request has come to the VM, also one that it has had no time to note yet."""
     deadline = clock.monotonic() + _SOON
     while True:
         # a signal or a command that has come has made it runnable, until it is noted
         at_rest = not marks.thread_states(vm.pid) & _AT_WORK
-        if requests_of(vm.journal.entries()):
+        entries = vm.journal.entries()
+        if requests_of(entries):
             return True
-        if at_rest or clock.monotonic() > deadline:
+        if _flushes(entries):
+            # QMP stop: what comes after it is read when the flush is over
+            deadline = clock.monotonic() + _SOON
+        elif at_rest or clock.monotonic() > deadline:
             return False
         time.sleep(_LOOK)

@@ -47,6 +47,10 @@ def judged(plan: Plan, run: Callable[[Plan], Judgement], folder: Callable[[], Pa
     except (UsageError, StartError, UnsupportedError) as error:
         notes = (f"{told}; the second run failed: {error_text(error)}", *first.notes)
         return replace(first, notes=notes, run_twice=why)
+    if any(verdict.status == "broken" for verdict in second.verdicts.values()):
+        # it may be of what the first run has left in the user's objects
+        notes = (f"{told}; the second run said {second.headline()}", *first.notes)
+        return replace(first, notes=notes, run_twice=why)
     return replace(second, notes=(told, *second.notes), run_twice=why)
 
 

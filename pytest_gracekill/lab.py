@@ -11,7 +11,7 @@ from __future__ import annotations
 import gc
 from contextlib import ExitStack, contextmanager
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from pytest_gracekill import circumstances, clock, permitted
 from pytest_gracekill.aftermath import await_request, await_reuse, ends_by_itself
@@ -40,6 +40,8 @@ from pytest_gracekill.verdicts.requests import SIGKILL, requests_of, sigkill_sen
 from pytest_gracekill.witness import signal_audit
 from pytest_gracekill.witness.sites import line_of
 from pytest_gracekill.witness.watchdog import Watchdog
+
+T = TypeVar("T")
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -238,7 +240,9 @@ class _Trial:
         told = any(success.values()) and not plan.nowait and not cut
         alive = all(seen.alive for seen in seen_by)
         if told and alive:
-            await_request(who.vm, plan.settle, lambda: bool(who.requests_sent))
+            self._meanwhile(
+                lambda: await_request(who.vm, plan.settle, lambda: bool(who.requests_sent))
+            )
         leftovers = who.leftovers() if told and not alive else None
         cut_alive = any(seen.expired and seen.alive for seen in seen_by)
         deadline_ns = first.called_ns + int(budget * 1e9)
@@ -246,13 +250,14 @@ class _Trial:
         # a VM that survives SIGKILL for a while notes one that nobody here has seen being sent
         killed = killed or who.vm.journal.last("held") is not None
         ended_by_trial = cut_alive or (
-            who.vm.alive and not ends_by_itself(who.vm, deadline_ns, killed=killed)
+            who.vm.alive
+            and not self._meanwhile(lambda: ends_by_itself(who.vm, deadline_ns, killed=killed))
         )
         if who.vm.knobs.reuse_pid and not ended_by_trial:
             await_reuse(who.vm)
         starters = not (cut or ended_by_trial) and who.starters_live(self._session.wardens)
-        if who.unstarted is not None and starters:
-            who.unstarted.wait_restarted(plan.settle)
+        if (unstarted := who.unstarted) is not None and starters:
+            self._meanwhile(lambda: unstarted.wait_restarted(plan.settle))
         who.quiesce()
         suspects = who.suspects(self._session.wardens)
         self._undisturbed = not (cut or ended_by_trial)
@@ -288,6 +293,7 @@ class _Trial:
             knew_the_end=first.knew,
             death_expected=who.expects_death(journal, suspects),
             pending=tuple(who.pending),
+            stopped=tuple(who.stopped),
             restarts=who.restarts(),
             ended_by_trial=ended_by_trial,
             audit=audit,
@@ -404,8 +410,26 @@ class _Trial:
             unread="" if seen.expired else unread(self.plan, seen.result),
         )
 
+    def _meanwhile(self, wait: Callable[[], T]) -> T:
+        """Wait for something while what the routine has left in its event loop goes on."""
+        if not self._session.asynchronous:
+            return wait()
+        with self.who.recorder.guarding():
+            return self._session.runner.run(_in_thread(wait))
+
     def _was_killed(self, seen: Seen) -> bool:
-        """Whether the VM was dead at the return, by a SIGKILL that the routine had sent."""
-        return not seen.alive and any(
-            signal.signum == SIGKILL and signal.reached_vm for signal in self.who.recorder.sent
-        )
+        """Whether the VM was dead at the return, by a SIGKILL of the routine or its commands."""
+        if seen.alive:
+            return False
+        sent = self.who.recorder.sent
+        if any(signal.signum == SIGKILL and signal.reached_vm for signal in sent):
+            return True
+        ended = self.who.vm.exit
+        by_kill = ended is not None and ended.signal == SIGKILL
+        return by_kill and bool(self.who.suspects(self._session.wardens).processes)
+
+
+async def _in_thread(wait: Callable[[], T]) -> T:
+    import asyncio  # noqa: PLC0415 - for routines that have a loop
+
+    return await asyncio.to_thread(wait)

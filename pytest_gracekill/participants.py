@@ -81,6 +81,9 @@ class Participants:
         self.loop_contenders: list[LoopContender] = []
         self.unstarted: Unstarted | None = None
         self.pending: list[PendingSignal] = []
+        #: When the VM was seen to be stopped (SIGSTOP), in nanoseconds.
+        self.stopped: list[int] = []
+        self._threads = frozenset(threading.enumerate())
         #: Whether the test itself has ended a VM that it hands in dead.
         self.death_expected = plan.vm is not None and plan.vm.end_seen
         self._choreography: Choreography | None = None
@@ -218,6 +221,8 @@ class Participants:
         seen = None if vm is None else reception(vm.pid)
         if vm is None or seen is None:
             return
+        if seen.stopped:
+            self.stopped.append(clock.monotonic_ns())
         for signum in sorted(seen.pending & {*STOP_SIGNALS} - {s.signum for s in self.pending}):
             unheard = why_unheard(vm, signum)
             if unheard is not None:
@@ -225,12 +230,22 @@ class Participants:
                 self.pending.append(PendingSignal(at_ns=now, signum=signum, unheard=unheard))
 
     def starters_live(self, wardens: Collection[int]) -> bool:
-        """Whether a process that the adapter has started, other than the VM, is still there.
+        """Whether somebody who could start the VM again is still there.
+
+        A process that the adapter has started, other than the VM; the process that has started the
+        VM; a thread that the adapter has started.
 
         :param wardens: processes of ours, below which the adapter's commands run.
         """
         vm = self.started_vm
         own = {*wardens} if vm is None else {*wardens, vm.pid}
+        if any(
+            thread not in self._threads for thread in threading.enumerate() if _is_users(thread)
+        ):
+            return True
+        parent = None if self.unstarted is None else self.unstarted.parent
+        if parent and parent not in {os.getpid(), 1, *own} and marks.state(parent) not in ("", "Z"):
+            return True
         return any(
             pid not in own and not (vm is not None and vm.attends(pid))
             for pid in self._lineage.living()
@@ -560,3 +575,8 @@ def _named(work: tuple[Callable[[], object], ...]) -> Iterator[tuple[str, Callab
         names[name] = names.get(name, 0) + 1
         number = f"-{names[name]}" if names[name] > 1 else ""
         yield f"{name}{number}", operation
+
+
+def _is_users(thread: threading.Thread) -> bool:
+    """Whether a thread is none of ours."""
+    return not thread.name.startswith("gracekill:")

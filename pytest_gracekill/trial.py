@@ -328,7 +328,11 @@ def evidence_root(value: object, base: Path) -> tuple[Path, bool]:
     ``base`` is where pytest was started: a test may have gone elsewhere since.
     """
     folder, every = settings.saving(value)
-    return (Path(folder) if Path.cwd() == base else base / folder), every
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:  # the test has taken its working directory away
+        here = None
+    return (Path(folder) if here == base else base / folder), every
 
 
 def evidence_folder(root: Path, nodeid: str, number: int) -> Path:

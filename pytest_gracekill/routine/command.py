@@ -159,7 +159,8 @@ class Command:
         if over:
             running.strike()
         code = running.wait(_HOUR)  # the trial's watchdog is sooner
-        if (lost := self.lost) is not None and not over:
+        # not those of other calls: a report that is taken here would be missed by who waits for it
+        if not over and (lost := _lost(running) or _lost(self._started)) is not None:
             raise WardenLostError(lost)
         return Ended(returncode=code, output=running.tail())
 
@@ -221,3 +222,8 @@ class Command:
                 f"{name.partition('-')[0]}={shown(command)!r}: {words[0]!r} cannot be run: {error}",
                 source=self._source,
             ) from None
+
+
+def _lost(command: Guarded | None) -> str | None:
+    """That somebody has killed the warden of this command; None where it has not ended so."""
+    return command.lost if command is not None and command.ended else None

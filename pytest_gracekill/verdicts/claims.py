@@ -23,7 +23,7 @@ _MISTAKES = (
 MEND = "mend the line that raised: its exception looks like a mistake, not like a report"
 
 #: Parts of the names of exceptions that mean a time-out, in lower case.
-_TIMEOUT = ("timeout", "timedout")
+_TIMEOUT = ("timeout", "timedout", "tooslow")
 
 #: Exceptions that end a call from outside. trio's is not importable without trio.
 _CANCELLED = frozenset(("CancelledError", "Cancelled", "GeneratorExit", "KeyboardInterrupt"))
@@ -32,9 +32,11 @@ _CANCELLED = frozenset(("CancelledError", "Cancelled", "GeneratorExit", "Keyboar
 def means_timeout(error: BaseException) -> bool:
     """Whether an exception says that time has run out.
 
-    `TimeoutError`, `subprocess.TimeoutExpired`, `psutil.TimeoutExpired`, or any class with one of
-    those words in its name or in the name of a base class.
+    `TimeoutError`, `subprocess.TimeoutExpired`, `psutil.TimeoutExpired`, trio's `TooSlowError`, or
+    any class with one of those words in its name or in the name of a base class; a group of them.
     """
+    if isinstance(error, BaseExceptionGroup):
+        return all(means_timeout(inner) for inner in error.exceptions)
     names = (base.__name__.lower() for base in type(error).__mro__)
     return any(part in name for name in names for part in _TIMEOUT)
 

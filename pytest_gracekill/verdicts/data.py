@@ -66,6 +66,9 @@ def judge(evidence: Evidence) -> Verdict | NotJudged:
         also.append("UNHEARD")
         text += f"; {unheard_text(request)}"
         advice = CURES[request.unheard.reason]
+    elif word == "DATA LOST" and _was_frozen(evidence):
+        text += "; the VM was stopped (SIGSTOP) meanwhile, and did not flush"
+        advice = CURES["stopped"]
     return Verdict(
         name="data",
         status="broken",
@@ -114,8 +117,14 @@ def _unknown(text: str, cause: Cause) -> Verdict:
     return Verdict(name="data", status="unknown", word="unknown", evidence=text, cause=cause)
 
 
+def _was_frozen(evidence: Evidence) -> bool:
+    """Whether the routine, or a process of it, stopped the VM: it does not flush then."""
+    sent = any(s.signum in _FREEZES and s.reached_vm for s in evidence.signals)
+    return sent or (bool(evidence.stopped) and bool(evidence.suspects.processes))
+
+
 def _too_busy(evidence: Evidence) -> str | None:
-    frozen = any(s.signum in _FREEZES and s.reached_vm for s in evidence.signals)
+    frozen = _was_frozen(evidence)
     asked_again = evidence.knobs.on_second_term != "ignore" and len(evidence.requests) > 1
     if frozen or asked_again or unheard(evidence) is not None or not evidence.knobs.ends_by_itself:
         return None

@@ -61,8 +61,8 @@ def disturbances(evidence: Evidence) -> Iterator[Disturbance]:
         yield Disturbance(
             what="signal",
             by="outside",
-            text=f"{killed} ended the VM at {evidence.stamp(killed.at_ns)}, and nobody of the trial"
-            " sent it: it came from outside",
+            text=f"{killed} ended the VM at {evidence.stamp(killed.at_ns)}, and nobody saw it"
+            " being sent: it seems to have come from outside",
         )
     yield from evidence.damage
     for request in evidence.requests:

@@ -184,7 +184,7 @@ def never_asked(evidence: Evidence) -> Finding | None:
     elif any(claims):
         how = "success was reported"
     elif False in claims and not _was_refused(evidence):
-        how = "a failure was reported, and nothing was tried"
+        how = "a failure was reported, and no try reached the VM"
     else:
         return None
     rejected = [

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from pytest_gracekill.data.disturbances import NO_SUSPECTS, Suspects
-from pytest_gracekill.verdicts.requests import deadly, requests
+from pytest_gracekill.verdicts.requests import deadly, effective, requests
 from pytest_gracekill.witness.standstill import overlap
 
 if TYPE_CHECKING:
@@ -220,6 +220,8 @@ class Evidence:
     knew_the_end: bool = False
     death_expected: bool = True
     pending: tuple[PendingSignal, ...] = ()
+    #: When the VM was seen to be stopped (SIGSTOP).
+    stopped: tuple[int, ...] = ()
     restarts: tuple[Start, ...] = ()
     suspects: Suspects = NO_SUSPECTS
     #: What was seen to be damaged or lost by others, beside the disk, of which the audit tells.
@@ -360,8 +362,8 @@ class Evidence:
         The request counts from when it was sent, where that was seen: a VM on a busy machine may
         take note of it late, and its journal with it.
         """
-        killed, found = self.killed_ns, self.requests
-        return None if killed is None or not found else (killed - found[0].at_ns) / 1e9
+        killed, first = self.killed_ns, effective(self.requests)
+        return None if killed is None or first is None else (killed - first.at_ns) / 1e9
 
     @property
     def flush_deadline_ns(self) -> int | None:

@@ -169,8 +169,9 @@ def _gave_up(evidence: Evidence) -> Finding | None:
     by_return = error is None and attribute(evidence.call.result, "errno") is None
     if not by_return and not (error is not None and means_timeout(error)):
         return None
-    early = deadline_ns - evidence.returned_ns
-    if early <= TOLERANCE * 1e9 or evidence.exit_ns > deadline_ns or evidence.killed_ns is not None:
+    early, tolerance = deadline_ns - evidence.returned_ns, int(TOLERANCE * 1e9)
+    in_time = evidence.exit_ns <= deadline_ns + tolerance
+    if early <= tolerance or not in_time or evidence.killed_ns is not None:
         return None
     exited = f"the VM exited at {evidence.stamp(evidence.exit_ns)}, within the"
     return (

@@ -81,7 +81,15 @@ def requests(evidence: Evidence) -> tuple[Request, ...]:
 
 
 def _heard(request: Request) -> Request:
-    return replace(request, unheard=None)
+    """The request of a VM that has heard one: this one, unless it was never taken."""
+    never = request.reached_ns is None and request.unheard is not None
+    return request if never else replace(request, unheard=None)
+
+
+def effective(found: Iterable[Request]) -> Request | None:
+    """The first request from which a VM could begin its flush; None where there was none."""
+    listed = list(found)
+    return next((r for r in listed if r.unheard is None), listed[0] if listed else None)
 
 
 def _requests(evidence: Evidence) -> Iterator[Request]:
@@ -96,7 +104,8 @@ def _requests(evidence: Evidence) -> Iterator[Request]:
             yield Request(
                 # a real storage daemon does not say which signal stopped it
                 name=signal_name(number) if number > 0 else "a stop request",
-                sent_ns=None if by is None else by.at_ns,
+                # one that could not be heard when it was sent counts from when it was taken
+                sent_ns=None if by is None or by.unheard is not None else by.at_ns,
                 reached_ns=entry.at_ns,
                 unheard=_refusal(evidence),
                 outside=outside,

@@ -132,9 +132,15 @@ def loses_what_its_steps_cost(
 
     A machine that stands still keeps the VM from flushing, and wakes up to the SIGKILL.
     """
-    assert words(report) == {"DATA LOST", "KILLED EARLY"}, report
-    grace, seen = shipped.grace(), grace_seen(report)
+    grace = shipped.grace()
     assert grace is not None
+    if not grace:
+        # nothing comes before its SIGKILL
+        assert words(report) == {"DATA LOST", "NEVER ASKED"}, report
+        assert len(report.disk.lost) == BLOCKS
+        return
+    assert words(report) == {"DATA LOST", "KILLED EARLY"}, report
+    seen = grace_seen(report)
     assert seen >= grace - 0.05, report
     flushed = BLOCKS - len(report.disk.lost)
     most = floor(BLOCKS * seen / flush_time)
@@ -161,8 +167,8 @@ def test_a_flush_that_its_grace_does_not_cover(gracekill: Judge, key: str) -> No
     shipped, flush_time = installed(key), NOT_COVERED[key]
     report, stood_still = judged(gracekill, shipped, flush_time)
     if not shipped.steps:
-        assert words(report) == {"NEVER KILLED"}, report
-        assert "no signal was sent" in report.verdicts["escalation"].evidence
+        assert words(report) == {"NEVER ASKED", "NEVER KILLED"}, report
+        assert "no stop request reached the VM" in report.verdicts["escalation"].evidence
         return
     loses_what_its_steps_cost(report, shipped, flush_time, stood_still)
 

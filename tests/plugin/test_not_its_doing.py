@@ -135,7 +135,7 @@ def test_a_deadly_signal_from_outside(
     for verdict in ("data", "escalation"):
         assert report.verdicts[verdict].status == "unknown"
         assert SIGNALS[name] in report.verdicts[verdict].evidence
-        assert "came from outside" in report.verdicts[verdict].evidence
+        assert "nobody saw it being sent" in report.verdicts[verdict].evidence
     assert not report.sigkill_sent
 
 

@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 if sys.platform != "linux":
     pytest.skip("the fake needs Linux", allow_module_level=True)
 
-#: A right manager. In the runs that are ``spoilt`` its VM is stopped by another process within the
+#: A right manager. In the runs that are ``spoilt`` its VM is stopped, unseen, within the
 #: flush, as by a machine that is too busy: it has had more time than it needs when it is killed.
 MANAGER = """
+import ctypes
 import itertools
 import subprocess
 import time
@@ -41,7 +42,7 @@ def manager(child, spoilt={spoilt}):
         while child.journal.last("flush_begin") is None:
             time.sleep(0.001)
         if run in spoilt:
-            subprocess.run(["kill", "-STOP", str(vm.pid)], check=True)
+            ctypes.CDLL(None).kill(vm.pid, 19)
         if not ended(vm, 0.8 if run in spoilt else 60):
             vm.kill()
             vm.wait()

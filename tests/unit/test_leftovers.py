@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, cast
 
 import pytest
+from test_verdicts import RIGHT
 
 from pytest_gracekill.report import Verdict
 from pytest_gracekill.verdicts import leftovers
 from pytest_gracekill.witness.leftovers import Held, Leftovers, Orphan, Resource, look
-
-if TYPE_CHECKING:
-    from pytest_gracekill.verdicts.evidence import Evidence
 
 if sys.platform != "linux":
     pytest.skip("looks into /proc", allow_module_level=True)
@@ -39,7 +36,7 @@ def judged(things: tuple[str, ...]) -> Verdict:
     orphans = tuple(Orphan(pid=7, role=role) for role in things if role in ("helper", "wrapper"))
     locked = tuple(Held(what=what, path=Path("x")) for what in RESOURCES if what in things)
     seen = Leftovers(started=3, orphans=orphans, locked=locked)
-    verdict = leftovers.judge(cast("Evidence", SimpleNamespace(leftovers=seen)))
+    verdict = leftovers.judge(dataclasses.replace(RIGHT, leftovers=seen))
     assert isinstance(verdict, Verdict)
     return verdict
 

@@ -710,11 +710,11 @@ UNKNOWN: list[tuple[str, str, dict[str, Any]]] = [
     # nobody of the trial sent it
     ("data", "SIGKILL ended the VM at t+0.610", {**KILLED_UNSEEN, "audit": audit(lost=[63])}),
     ("data", "lost: 62-63", {**KILLED_UNSEEN, "audit": audit(lost=[62, 63])}),
-    ("data", "it came from outside", KILLED_UNSEEN),
+    ("data", "nobody saw it being sent", KILLED_UNSEEN),
     ("data", "SIGSEGV ended the VM", {**KILLED_UNSEEN, "exit": SEGV, "audit": audit(lost=[63])}),
-    ("escalation", "it came from outside", KILLED_UNSEEN),
-    ("escalation", "it came from outside", {**KILLED_UNSEEN, **UNASKED, **HANDLERS}),
-    ("escalation", "it came from outside", {**KILLED_UNSEEN, "promise__force": False}),
+    ("escalation", "nobody saw it being sent", KILLED_UNSEEN),
+    ("escalation", "nobody saw it being sent", {**KILLED_UNSEEN, **UNASKED, **HANDLERS}),
+    ("escalation", "nobody saw it being sent", {**KILLED_UNSEEN, "promise__force": False}),
     # what was started later than the VM died has not killed it
     ("escalation", "from outside", {**KILLED_UNSEEN, **STARTED, **STARTED_LATE}),
     # nor has the end of a thread that was long ago, or came later

@@ -112,7 +112,7 @@ def _progress(seen: Gathered, course: Course, record: Record) -> Progress | None
         if event.kind == "ack":
             # what is on the disk already is written anew
             first, last = number_of(event, "first"), number_of(event, "last")
-            durable.difference_update(range(first or 0, (last or 0) + 1))
+            durable = {block for block in durable if not (first or 0) <= block <= (last or 0)}
         elif (number := number_of(event, "index")) is not None:
             durable.add(number)
             if begin is None or event.at >= begin:

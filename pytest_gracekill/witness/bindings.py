@@ -36,7 +36,7 @@ def replaced(
         for _, new in pairs:
             with suppress(TypeError):
                 _ended.pop(new, None)
-        for namespace, name, value in _bindings(news, but):
+        for _, namespace, name, value in _bindings(news, but):
             namespace[name] = news[id(value)]
             done.append((namespace, name, value))
         yield
@@ -58,16 +58,25 @@ def put_back() -> None:
 
 def _restore(pairs: Sequence[tuple[object, object]]) -> None:
     originals = {id(new): original for new, original in pairs}
-    for namespace, name, value in _bindings(originals, ()):
+    for module_name, namespace, name, value in _bindings(originals, ()):
+        if _defines(module_name, namespace, value):
+            continue
         original = originals[id(value)]
         for _ in originals:  # it may have stood in itself, for another one
             original = originals.get(id(original), original)
         namespace[name] = original
 
 
+def _defines(module_name: str, namespace: dict[str, Any], value: object) -> bool:
+    """Whether the module is where the function or class is written: its name for it stays."""
+    if isinstance(value, type):
+        return value.__module__ == module_name
+    return getattr(value, "__globals__", None) is namespace
+
+
 def _bindings(
     originals: Collection[int], but: Collection[str]
-) -> list[tuple[dict[str, Any], str, object]]:
+) -> list[tuple[str, dict[str, Any], str, object]]:
     if not originals:
         return []
     found = []
@@ -75,7 +84,7 @@ def _bindings(
         namespace = getattr(module, "__dict__", None)
         if isinstance(namespace, dict) and module_name.partition(".")[0] not in but:
             found += [
-                (namespace, name, value)
+                (module_name, namespace, name, value)
                 for name, value in list(namespace.items())
                 if id(value) in originals
             ]

@@ -20,6 +20,8 @@ _manager = _Manager()
 CAUGHT = {"progress": "STALLED"}
 NAMES = "_Manager.status had not come back "
 TRIAL = {"flush_time": 0.3, "contend": [_manager.status], "stall_limit": 0.5}
+# so that no thread of a contender waits until the process ends
+AFTER = _manager.lock.release
 
 
 def destroy(pid: int) -> bool:

@@ -54,9 +54,16 @@ class Specimen:
     names: tuple[str, ...]
     within: Callable[[Journal], AbstractContextManager[object]] | None
     apart: bool
+    after: Callable[[], object]
 
     def run(self, gracekill: Judge, fake_qemu: StartFake) -> Report:
-        """One trial of it."""
+        """One trial of it, and what lets go of what it has kept."""
+        try:
+            return self._judged(gracekill, fake_qemu)
+        finally:
+            self.after()
+
+    def _judged(self, gracekill: Judge, fake_qemu: StartFake) -> Report:
         if self.apart:
             return self._run_apart(gracekill)
         if self.within is None:
@@ -118,6 +125,7 @@ def load(path: Path) -> Specimen:
         names=(names,) if isinstance(names, str) else tuple(names),
         within=getattr(module, "WITHIN", None),
         apart=getattr(module, "APART", False),
+        after=getattr(module, "AFTER", lambda: None),
     )
 
 

@@ -155,9 +155,11 @@ def test_long_cases_start_first_also_when_others_are_shuffled(
         "ignores",
         "is_stopped",
         "killed_vm",
+        "survives_sigkill",
         "set_back",
     ]
-    assert all(any(word in name for word in long) for name in ours[:16:2]), ours
+    first = ours[: 2 * len(long) : 2]
+    assert all(any(word in name for word in long) for name in first), ours
 
 
 def test_a_fixture_with_params_is_judged_for_each(
@@ -355,13 +357,21 @@ def test_a_kill_without_a_look_afterwards_is_seen(
 
 
 STARVED = """
-import os, signal, subprocess, time
+import os, signal, subprocess, threading, time
+
+# as a machine that gives a VM no CPU: no process of the routine, it was there before every trial
+SCRIPT = "while read pid; do kill -STOP $pid; echo $pid; done"
+machine = subprocess.Popen(
+    ["/bin/sh", "-c", SCRIPT], env={{}}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+)
+turn = threading.Lock()
 
 def stop(pid):
     os.kill(pid, signal.SIGTERM)
     if {patience}:
-        # as a machine that gives it no CPU: unseen, since it is not this process that sends it
-        subprocess.run(["kill", "-STOP", str(pid)], check=True)
+        with turn:
+            print(pid, file=machine.stdin, flush=True)
+            machine.stdout.readline()
     time.sleep({patience})
     os.kill(pid, signal.SIGKILL)
 """

@@ -144,3 +144,28 @@ def test_what_is_bound_anew_in_a_later_use_is_no_leftover() -> None:
         assert module.send is original
     finally:
         del sys.modules["later"]
+
+
+def module_level() -> str:
+    return "stands in"
+
+
+class ModuleLevel:
+    pass
+
+
+class Original:
+    pass
+
+
+@pytest.mark.parametrize("pair", [("original", "module_level"), ("Original", "ModuleLevel")])
+def test_what_stands_in_can_be_used_again_where_its_module_has_a_name_for_it(
+    pair: tuple[str, str],
+) -> None:
+    here = globals()
+    first, second = (here[name] for name in pair)
+    for _ in range(3):
+        with replaced([(first, here[pair[1]])]):
+            assert here[pair[0]] is second
+        put_back()
+        assert (here[pair[0]], here[pair[1]]) == (first, second)

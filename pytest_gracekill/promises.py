@@ -52,6 +52,7 @@ def promise_of(plan: Plan, knobs: Knobs, budget: float) -> Promise:
         budget=budget,
         survive_asked=plan.survive_asked,
         returns=plan.returns,
+        vm_needs_longer=plan.survive is not None and longest_end(knobs) > plan.survive,
     )
 
 

@@ -78,7 +78,8 @@ class Promise:
     ``force``: it may and shall send SIGKILL; ``None``: nothing was said. ``survive``: the flush
     time in seconds that it promises to survive, ``None`` where there is none; ``survive_asked``:
     the test itself asked for it, in the call or by the marker. ``returns``: success means that the
-    VM is gone, or only that it has been requested to stop.
+    VM is gone, or only that it has been requested to stop. ``vm_needs_longer``: the VM needs more
+    than ``survive`` for its end; any other one that ends later was held up by the machine.
     """
 
     force: bool | None
@@ -91,6 +92,7 @@ class Promise:
     budget: float
     survive_asked: bool = False
     returns: Literal["gone", "requested"] = "gone"
+    vm_needs_longer: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

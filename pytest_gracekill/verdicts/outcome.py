@@ -108,7 +108,7 @@ def _outlived(evidence: Evidence) -> bool:
     if evidence.ended_by_trial:
         return True
     deadline_ns, exit_ns = evidence.flush_deadline_ns, evidence.exit_ns
-    if deadline_ns is None or exit_ns is None:
+    if deadline_ns is None or exit_ns is None or not evidence.promise.vm_needs_longer:
         return False
     return exit_ns > deadline_ns + int(TOLERANCE * 1e9)
 

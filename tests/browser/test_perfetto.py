@@ -80,6 +80,7 @@ def events(request: pytest.FixtureRequest, gracekill: Judge, tmp_path: Path) -> 
             flags=KillFlags.FORCE, policy=LIBVIRT_0_9_11, contenders=("same", "other")
         )
         found.save(saved, title="the seed's story")
+        found.ignore()
     return events_of(picture_of(folder.load(saved)))
 
 

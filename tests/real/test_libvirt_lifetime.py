@@ -44,7 +44,7 @@ def test_fake(gracekill):
 
         def told(child):
             for stop, status in destroy(child):
-                tell(daemon, child.pid, child.dir)
+                tell(daemon, child.pid, child.dir.parent)
                 yield stop, status
 
         gracekill(told, flush_time=60, blocks=600, force=True, contend=clients.work)

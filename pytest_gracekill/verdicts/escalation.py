@@ -237,7 +237,7 @@ def _killed_early(evidence: Evidence) -> Finding | None:
     asked_for = promise.nowait and promise.force
     if grace is None or promise.survive is None or promise.force is False or asked_for:
         return None
-    if grace >= promise.survive - TOLERANCE or unheard(evidence) is not None or killed is None:
+    if not evidence.cut_short or unheard(evidence) is not None or killed is None:
         return None
     longer = promise.survive > evidence.knobs.flush_total + TOLERANCE
     what = "it promises to survive" if longer else "the flush needed"

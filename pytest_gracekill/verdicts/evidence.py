@@ -368,6 +368,12 @@ class Evidence:
         return None if killed is None or first is None else (killed - first.at_ns) / 1e9
 
     @property
+    def cut_short(self) -> bool:
+        """Whether the grace was shorter than ``survive``; False where either is missing."""
+        grace, survive = self.grace_given, self.promise.survive
+        return grace is not None and survive is not None and grace < survive - TOLERANCE
+
+    @property
     def flush_deadline_ns(self) -> int | None:
         """When ``survive`` is over, counted from the first request; None without one."""
         found = self.requests

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pytest_gracekill.counted import counted
@@ -270,14 +270,8 @@ def _stalled(evidence: str, *detail: str, advice: str = "") -> Verdict:
 
 
 def _unknown(evidence: str, *detail: str, advice: str = "") -> Verdict:
-    return Verdict(
-        name="progress",
-        status="unknown",
-        word="unknown",
-        evidence=evidence,
-        detail=detail,
-        advice=advice,
-    )
+    stalled = _stalled(evidence, *detail, advice=advice)
+    return replace(stalled, status="unknown", word="unknown")
 
 
 def longest(evidence: Evidence, *, during: bool) -> float:

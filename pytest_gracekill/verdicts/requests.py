@@ -247,7 +247,10 @@ def unheard(evidence: Evidence) -> Request | None:
 
     None where a request was heard, or where no reason is known: a machine that was too busy, say.
     """
-    found = [request for request in requests(evidence) if not _was_cut_short(evidence, request)]
+    found = requests(evidence)
+    if evidence.cut_short:
+        # that a VM refuses is seen when its time is over; what cannot be heard never will be
+        found = tuple(request for request in found if not _refused(request))
     if not found or heard_ns(evidence.journal) is not None or evidence.dead_before:
         return None
     if deadly(evidence) is None and not _died_of_request(evidence):
@@ -255,15 +258,8 @@ def unheard(evidence: Evidence) -> Request | None:
     return next((request for request in found if request.unheard is not None), None)
 
 
-def _was_cut_short(evidence: Evidence, request: Request) -> bool:
-    """Whether a VM that does not act on a request was killed before it had its time all the same.
-
-    That a VM refuses is seen only when its time is over; what cannot be heard never will be.
-    """
-    if request.unheard is None or request.unheard.reason != "refused":
-        return False
-    grace, survive = evidence.grace_given, evidence.promise.survive
-    return grace is not None and survive is not None and grace < survive - 0.02
+def _refused(request: Request) -> bool:
+    return request.unheard is not None and request.unheard.reason == "refused"
 
 
 def _died_of_request(evidence: Evidence) -> bool:

@@ -16,6 +16,7 @@ from pytest_gracekill.witness.watchdog import Watchdog
 
 if TYPE_CHECKING:
     import subprocess
+    from collections.abc import Callable
 
     from pytest_gracekill.fixtures import Judge
 
@@ -37,6 +38,18 @@ class Debugger(pdb.Pdb):
         assert self._go_on.wait(60)
 
 
+def go_on_after_looks(go_on: threading.Event) -> tuple[Callable[[], None], list[bool]]:
+    """A look for the watchdog that lets the prompt go on after some, and what the looks saw."""
+    looks: list[bool] = []
+
+    def look() -> None:
+        looks.append(at_prompt())
+        if looks.count(True) == LOOKS:
+            go_on.set()
+
+    return look, looks
+
+
 def stop_at_prompt(go_on: threading.Event) -> None:
     before = sys.gettrace()
     Debugger(go_on).set_trace()
@@ -45,13 +58,8 @@ def stop_at_prompt(go_on: threading.Event) -> None:
 
 
 def test_a_watchdog_waits() -> None:
-    go_on, looks = threading.Event(), []
-
-    def look() -> None:
-        looks.append(at_prompt())
-        if looks.count(True) == LOOKS:
-            go_on.set()
-
+    go_on = threading.Event()
+    look, _ = go_on_after_looks(go_on)
     with Watchdog(0.2, lambda: None, look) as dog:
         stop_at_prompt(go_on)
         ended = True
@@ -60,13 +68,8 @@ def test_a_watchdog_waits() -> None:
 
 
 def test_after_the_prompt_the_rest_of_the_budget_is_left() -> None:
-    go_on, looks = threading.Event(), []
-
-    def look() -> None:
-        looks.append(at_prompt())
-        if looks.count(True) == LOOKS:
-            go_on.set()
-
+    go_on = threading.Event()
+    look, looks = go_on_after_looks(go_on)
     with Watchdog(0.2, lambda: None, look) as dog:
         stop_at_prompt(go_on)
         threading.Event().wait(60)

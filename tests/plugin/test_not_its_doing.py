@@ -85,6 +85,16 @@ def by_pid(pid: int) -> None:
     gone(pid)
 
 
+def flushing(child: Child) -> subprocess.Popen[bytes]:
+    """The VM, started and asked to stop, when its first block is on the disk."""
+    vm = subprocess.Popen(child.argv)
+    child.wait_ready()
+    vm.terminate()
+    while child.journal.last("block") is None:
+        select.select([], [], [], 0.005)
+    return vm
+
+
 def by_popen(popen: subprocess.Popen[bytes]) -> bool:
     popen.terminate()
     return popen.wait(30) == 0
@@ -408,11 +418,7 @@ def test_a_second_request_from_outside_aborts_the_flush(
 
 def test_a_second_request_of_the_routine_aborts_the_flush(gracekill: Judge) -> None:
     def stop(child: Child) -> None:
-        vm = subprocess.Popen(child.argv)
-        child.wait_ready()
-        vm.terminate()
-        while child.journal.last("block") is None:
-            select.select([], [], [], 0.005)
+        vm = flushing(child)
         subprocess.run(["kill", str(vm.pid)], check=True)
         vm.wait()
 
@@ -508,11 +514,7 @@ def test_the_fake_cannot_write_any_more(gracekill: Judge, fake_qemu: StartFake) 
 
 def test_a_loss_beside_a_damage_is_told(gracekill: Judge) -> None:
     def stop(child: Child) -> None:
-        vm = subprocess.Popen(child.argv)
-        child.wait_ready()
-        vm.terminate()
-        while child.journal.last("block") is None:
-            select.select([], [], [], 0.005)
+        vm = flushing(child)
         vm.kill()
         vm.wait()
         child.image.unlink()

@@ -195,8 +195,8 @@ def misunderstandings(kind: Kind) -> Seen:
     return seen | {"quit": client.rest()} | _ended(vm)
 
 
-def flushed_alive(asks: tuple[str, ...], kind: Kind) -> Seen:
-    """A flush after which the VM stays: in the middle of it, after it, and killed then."""
+def _half_flushed(asks: tuple[str, ...], kind: Kind) -> tuple[FakeQemu, Client, list[str]]:
+    """A VM in the middle of a flush after which it stays, a client, and what QMP has said."""
     vm = kind.held_alive(HALF)
     client = kind.client(vm)
     for ask in asks[:-1]:
@@ -204,6 +204,12 @@ def flushed_alive(asks: tuple[str, ...], kind: Kind) -> Seen:
     client.send(asks[-1])
     said = client.until("STOP")
     kind.reach(vm, HALF)
+    return vm, client, said
+
+
+def flushed_alive(asks: tuple[str, ...], kind: Kind) -> Seen:
+    """A flush after which the VM stays: in the middle of it, after it, and killed then."""
+    vm, client, said = _half_flushed(asks, kind)
     said += client.so_far()
     late = Client.of(vm.qmp)
     kind.stack.callback(late.close)
@@ -232,13 +238,7 @@ def flushed_alive_and_killed(ask: str, kind: Kind) -> Seen:
 
 def flushed_alive_and_asked(asks: tuple[str, ...], more: tuple[str, ...], kind: Kind) -> Seen:
     """Signals and QMP in the middle of such a flush: what ends the VM has to wait."""
-    vm = kind.held_alive(HALF)
-    client = kind.client(vm)
-    for ask in asks[:-1]:
-        client.say(ask)
-    client.send(asks[-1])
-    said = client.until("STOP")
-    kind.reach(vm, HALF)
+    vm, client, said = _half_flushed(asks, kind)
     # of one kind: in which order QEMU's handlers run, and so which one it reports, is not settled
     for _ in range(2):
         os.kill(vm.pid, signal.SIGTERM)
